@@ -1,0 +1,13 @@
+//! `foils reproduce`.
+
+use crate::Status;
+use foils::{Error, Result};
+
+/// Not here yet.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_: &Args) -> Result<Status> {
+    Err(Error::invalid("`foils reproduce` is not built yet"))
+}

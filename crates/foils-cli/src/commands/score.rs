@@ -1,0 +1,13 @@
+//! `foils score`.
+
+use crate::Status;
+use foils::{Error, Result};
+
+/// Not here yet.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_: &Args) -> Result<Status> {
+    Err(Error::invalid("`foils score` is not built yet"))
+}

@@ -1,0 +1,18 @@
+//! How commands print: tables for people, JSON for machines.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// A plain table that fits the terminal.
+pub fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec());
+    table
+}
+
+/// Prints `value` as one JSON object on standard output.
+pub fn json(value: &impl Serialize) -> foils::Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| foils::Error::invalid(format!("cannot print as JSON: {e}")))?;
+    println!("{text}");
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! The hot loops that everything else stands on, over plain slices, generic over f32 and f64 ([`Real`]).
+//! No tensor framework, no files, no printing.
+
+mod real;
+
+pub use real::{Real, product};

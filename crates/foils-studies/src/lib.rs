@@ -1,0 +1,4 @@
+//! One study a paper: what it says, what is checked, on which data, and a verdict that is computed. Also the
+//! [`conformance`] registry, which holds the library to golden vectors.
+
+pub mod conformance;

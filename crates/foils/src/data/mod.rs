@@ -1,0 +1,11 @@
+//! What do we learn from? Texts, pairs, collections with relevance, embeddings; their formats; registered data sets; batches.
+//! Knows no other room but the types of [`crate::models`].
+
+mod collection;
+mod embeddings;
+mod example;
+pub mod text;
+
+pub use collection::{Collection, Qrels, Texts};
+pub use embeddings::Embeddings;
+pub use example::{Example, Shape};

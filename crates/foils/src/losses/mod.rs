@@ -1,0 +1,27 @@
+//! How do positives and foils become one number? One objective a file.
+
+use crate::Result;
+use burn::tensor::Tensor;
+
+/// Which candidate is right for which anchor, and which must not count against it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// For each anchor the index of its positive among the candidates.
+    pub positive: Vec<u32>,
+    /// For each anchor the candidates that are left out of its denominator (known or suspected positives), ascending; may be
+    /// empty as a whole when there are none.
+    pub excluded: Vec<Vec<u32>>,
+}
+
+/// An objective over anchors `[n, d]` and candidates `[m, d]`: in-batch positives first, then mined or queued negatives.
+/// This is the form that [`crate::train`] takes; a loss with other inputs has its own `forward`.
+pub trait RankingLoss: Send + Sync {
+    /// The scalar loss, shape `[1]`, on the autodiff graph of its inputs.
+    ///
+    /// # Errors
+    /// On shapes that do not fit, too few candidates, or values that are not finite.
+    fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>>;
+
+    /// The loss's name and hyper-parameters, for logs.
+    fn describe(&self) -> String;
+}

@@ -1,0 +1,86 @@
+//! What mining did, in numbers: `mine.json`.
+
+use serde::{Deserialize, Serialize};
+
+/// The account of one mining run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct MineSummary {
+    /// The settings, by name, as they were used.
+    pub settings: serde_json::Value,
+    /// Queries mined for.
+    pub queries: usize,
+    /// Documents searched.
+    pub documents: usize,
+    /// Candidates that were looked at before any filter.
+    pub candidates: u64,
+    /// What each filter removed, in the order in which they were applied.
+    pub removed: Vec<Removed>,
+    /// Candidates that were a positive of their query.
+    pub equal_to_positive: EqualToPositive,
+    /// Negatives kept.
+    pub kept: u64,
+    /// Queries for which fewer negatives were left than asked for.
+    pub too_few: usize,
+    /// The first hundred of them.
+    pub too_few_examples: Vec<TooFew>,
+    /// Scores of the positives.
+    pub positive_scores: Quantiles,
+    /// Scores of the kept negatives.
+    pub negative_scores: Quantiles,
+    /// Positive minus negative, over kept pairs.
+    pub differences: Quantiles,
+    /// What the reader should know (a filter that loosened for negative positive scores, …).
+    pub warnings: Vec<String>,
+    /// Wall-clock seconds by part: embed, bm25, dense, filter.
+    pub seconds: std::collections::BTreeMap<String, f64>,
+}
+
+/// What one filter took away.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Removed {
+    /// The filter's name, as its setting is called.
+    pub filter: String,
+    /// Candidates removed.
+    pub count: u64,
+    /// The same as a share of all candidates.
+    pub share: f64,
+}
+
+/// Candidates that equalled a positive of their own query and were therefore never negatives.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct EqualToPositive {
+    /// The same document.
+    pub by_id: u64,
+    /// Another document with the same text in normal form.
+    pub by_text: u64,
+    /// A near-copy of a positive.
+    pub nearly: u64,
+}
+
+/// A query for which too few negatives were left.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TooFew {
+    /// The query's id.
+    pub id: String,
+    /// Its text.
+    pub text: String,
+    /// How many were found.
+    pub found: usize,
+}
+
+/// Five numbers and the mean of a sample; all 0 when it is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Smallest.
+    pub min: f64,
+    /// First quartile.
+    pub q25: f64,
+    /// Median.
+    pub median: f64,
+    /// Third quartile.
+    pub q75: f64,
+    /// Largest.
+    pub max: f64,
+    /// Arithmetic mean.
+    pub mean: f64,
+}

@@ -1,0 +1,1 @@
+//! Which foils to trust, and how much? Weights and filters.
