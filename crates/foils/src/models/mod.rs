@@ -1,5 +1,7 @@
 //! What is being trained? Encoders of text and images; how they are saved and loaded. No loss and no loop here.
 
+pub mod image;
+
 use crate::Result;
 use crate::data::Embeddings;
 use burn::tensor::{Device, Gradients, Tensor};
