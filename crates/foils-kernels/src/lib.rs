@@ -1,6 +1,7 @@
 //! The hot loops that everything else stands on, over plain slices, generic over f32 and f64 ([`Real`]).
 //! No tensor framework, no files, no printing.
 
+pub mod conv;
 mod real;
 
 pub use real::{Real, product};

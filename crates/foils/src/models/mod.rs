@@ -1,5 +1,6 @@
 //! What is being trained? Encoders of text and images; how they are saved and loaded. No loss and no loop here.
 
+mod conv_block;
 pub mod image;
 
 use crate::Result;
