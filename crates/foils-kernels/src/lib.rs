@@ -2,7 +2,11 @@
 //! No tensor framework, no files, no printing.
 
 mod bag;
+pub mod contrastive;
+mod lists;
 mod real;
+pub mod simd;
 
 pub use bag::{Bags, Touched};
+pub use lists::Lists;
 pub use real::{Real, product};
