@@ -5,6 +5,7 @@ mod collection;
 mod embeddings;
 mod example;
 pub mod registry;
+pub mod formats;
 pub mod text;
 
 pub use collection::{Collection, Qrels, Texts};
