@@ -4,6 +4,8 @@
 mod collection;
 mod embeddings;
 mod example;
+pub mod formats;
+pub mod registry;
 pub mod text;
 
 pub use collection::{Collection, Qrels, Texts};
