@@ -2,7 +2,9 @@
 //! through the library, function name by function name. The adapters here unpack and pack; all maths is the library's.
 
 mod case;
+mod eci;
 mod registry;
+mod retrieval_metrics;
 
 pub use case::{Array, Case, GoldenFile, Outputs};
 pub use registry::{Function, functions};
