@@ -3,7 +3,9 @@
 
 mod baselines_mining;
 mod case;
+mod eci;
 mod registry;
+mod retrieval_metrics;
 
 pub use case::{Array, Case, GoldenFile, Outputs};
 pub use registry::{Function, functions};
