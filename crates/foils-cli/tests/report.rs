@@ -100,7 +100,7 @@ fn loads_in_chromium_without_errors_or_requests() {
     assert_eq!(seen.console, [""; 0]);
     assert_eq!(seen.requests, [""; 0]);
     assert!(seen.dom.contains("· foils report</title>"), "no text has changed the title");
-    assert!(seen.dom.contains("<h1>nDCG@10 rose from 0.391 to 0.436"));
+    assert!(seen.dom.contains("<h1>nDCG@10 rose from&nbsp;0.391 to&nbsp;0.436"));
     assert!(!seen.dom.contains("<script") && !seen.dom.contains("<img") && !seen.dom.contains("<link"));
     assert_eq!(seen.dom.matches("<section id=").count(), 8, "no section was swallowed by a text");
 }

@@ -6,15 +6,31 @@ use super::scale::{Scale, place};
 use foils::metrics::Interval;
 use foils::negatives::Quantiles;
 
+/// The head of a column, by what stands in it.
+#[derive(Clone, Copy)]
+pub enum Head {
+    /// Words, left.
+    Text(&'static str),
+    /// Numbers, right.
+    Number(&'static str),
+    /// Marks, above their axis.
+    Plot(&'static str),
+}
+
 /// A table in a frame of its own that scrolls sideways where it is too wide; `name` is its caption.
-pub fn table(name: &str, look: &str, head: &[&str], body: &Html) -> Html {
+pub fn table(name: &str, look: &str, head: &[Head], body: &Html) -> Html {
     let mut html = Html::from("<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table><caption>{}", &[&name, &name]);
     if !look.is_empty() {
         html.put("<span class=\"look\">{}</span>", &[&look]);
     }
     html.put("</caption><thead><tr>", &[]);
-    for title in head {
-        html.put("<th scope=\"col\">{}</th>", &[title]);
+    for head in head {
+        let (class, title) = match head {
+            Head::Text(title) => ("prose", title),
+            Head::Number(title) => ("number", title),
+            Head::Plot(title) => ("cell", title),
+        };
+        html.put("<th scope=\"col\" class=\"{}\">{}</th>", &[&class, title]);
     }
     html.put("</tr></thead>{}</table></div>", &[body]);
     html
@@ -46,13 +62,13 @@ pub fn interval(scale: &Scale, value: &Interval, reference: Option<f64>, class: 
     }
     let (low, high, mean) = (place(scale.at(value.low)), place(scale.at(value.high)), place(scale.at(value.mean)));
     marks.put("<line class=\"whisker {}\" x1=\"{}\" x2=\"{}\" y1=\"50%\" y2=\"50%\"/>", &[&class, &low, &high]);
-    marks.put("<circle class=\"dot {}\" cx=\"{}\" cy=\"50%\" r=\"5\"/>", &[&class, &mean]);
+    marks.put("<circle class=\"dot {}\" cx=\"{}\" cy=\"50%\" r=\"4\"/>", &[&class, &mean]);
     cell(&marks)
 }
 
 /// A dot at a value whose interval is not known.
 pub fn point(scale: &Scale, value: f64, class: &'static str) -> Html {
-    cell(&Html::from("<circle class=\"dot {}\" cx=\"{}\" cy=\"50%\" r=\"5\"/>", &[&class, &place(scale.at(value))]))
+    cell(&Html::from("<circle class=\"dot {}\" cx=\"{}\" cy=\"50%\" r=\"4\"/>", &[&class, &place(scale.at(value))]))
 }
 
 /// A bar from `from` to `to`.

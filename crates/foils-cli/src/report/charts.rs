@@ -118,10 +118,10 @@ pub fn rule(class: &'static str, value: f64, text: &str, above: bool, y: &Scale)
     html
 }
 
-/// A vertical line with a text beside its top, on the side that has room; `row` counts down from the top.
-pub fn mark(class: &'static str, value: f64, text: &str, row: usize, x: &Scale) -> Html {
+/// A vertical line with a text beside its top, to the `right` if there is room; `row` counts down from the top.
+pub fn mark(class: &'static str, value: f64, text: &str, right: bool, row: usize, x: &Scale) -> Html {
     let at = x.at(value);
-    let (anchor, dx) = if at > 55.0 { ("end", "-0.5em") } else { ("start", "0.5em") };
+    let (anchor, dx) = if at > if right { 65.0 } else { 35.0 } { ("end", "-0.5em") } else { ("start", "0.5em") };
     let (at, dy) = (place(at), format!("{}em", fixed(1.0 + 1.35 * row as f64, 2)));
     let mut html = Html::from("<line class=\"rule {}\" x1=\"{}\" x2=\"{}\" y1=\"0\" y2=\"100%\"/>", &[&class, &at, &at]);
     html.put(

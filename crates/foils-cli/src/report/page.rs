@@ -2,8 +2,7 @@
 
 use super::RunFiles;
 use super::html::{Html, count, duration, fixed, percent, signed};
-use super::sections::{self, Section, metric_name, timing::step_seconds};
-use foils::metrics::{Comparison, Evaluation};
+use super::sections::{self, Section, headline, metric_name, timing::step_seconds};
 
 /// The page. Every section whose file is missing is a note that says which command writes it.
 pub fn render(files: &RunFiles) -> String {
@@ -41,11 +40,6 @@ fn run_name(files: &RunFiles) -> String {
     whole.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| whole.to_string_lossy().into_owned())
 }
 
-/// The metric that the headline is about: nDCG@10, or the nearest to it that was computed.
-fn headline(eval: &Evaluation) -> Option<&Comparison> {
-    eval.metrics.iter().min_by_key(|m| (m.metric != "ndcg", m.k.abs_diff(10)))
-}
-
 /// What happened, in a sentence.
 fn verdict(files: &RunFiles) -> String {
     let Some((eval, metric)) = files.eval.as_ref().and_then(|e| Some((e, headline(e)?))) else {
@@ -57,9 +51,9 @@ fn verdict(files: &RunFiles) -> String {
         (Some(before), Some(difference)) => {
             let (from, to) = (fixed(before.mean, 3), fixed(metric.after.mean, 3));
             if difference.low > 0.0 {
-                format!("{name} rose from {from} to {to} {queries}")
+                format!("{name} rose from\u{a0}{from} to\u{a0}{to} {queries}")
             } else if difference.high < 0.0 {
-                format!("{name} fell from {from} to {to} {queries}")
+                format!("{name} fell from\u{a0}{from} to\u{a0}{to} {queries}")
             } else {
                 format!("{name} did not change measurably: {from} before, {to} after, {queries}")
             }

@@ -25,7 +25,7 @@ fn the_page_has_every_section_and_its_numbers() {
     }
     assert!(!page.contains("class=\"missing\">Left out"), "no section is left out");
     let said = [
-        "<h1>nDCG@10 rose from 0.391 to 0.436 on 3,208 held-out queries</h1>",
+        "<h1>nDCG@10 rose from\u{a0}0.391 to\u{a0}0.436 on 3,208 held-out queries</h1>",
         "<strong>0.391 → 0.436</strong><span>before [0.373, 0.409], after [0.418, 0.454]</span>",
         "<strong>+0.045</strong><span>[+0.032, +0.058], paired over queries</span>",
         "<strong>+11.5\u{a0}%</strong>",
@@ -40,7 +40,7 @@ fn the_page_has_every_section_and_its_numbers() {
         "131 of 5,142 queries got too few negatives; the first 20",
         "⚠ Do not trust ECI here.",
         "✓ Chosen: hybrid, relative margin 0.05",
-        "best 0.446 at step 408",
+        "best 0.447 at step 306",
         "untuned 0.412",
         "<code>bm25.k1</code></th><td class=\"prose\"><code>1.2</code>",
     ];

@@ -1,6 +1,6 @@
 //! What became of the candidates, and how hard the kept negatives are.
 
-use super::super::cells;
+use super::super::cells::{self, Head::*};
 use super::super::html::{Html, count, fixed, percent, plural};
 use super::super::scale::Scale;
 use foils::negatives::{MineSummary, Quantiles};
@@ -37,10 +37,7 @@ fn waterfall(mine: &MineSummary) -> Html {
     // What no filter removed and was not kept either: beyond the number of negatives asked for.
     let gone: u64 = removed.iter().map(|(_, n)| n).fold(0, |a, &n| a.saturating_add(n));
     let spare = mine.candidates.saturating_sub(gone).saturating_sub(mine.kept);
-    if spare > 0 {
-        removed.push(("Passed, but not needed".to_owned(), spare));
-    }
-    let scale = Scale::nice([0.0, mine.candidates as f64], 4).whole();
+    let scale = Scale::tight([0.0, mine.candidates as f64], 4).whole();
     let mut rows = Html::from("<tbody>", &[]);
     let mut row = |name: &str, sign: &str, n: u64, from: u64, class: &'static str| {
         let share = percent(n as f64 / mine.candidates.max(1) as f64);
@@ -57,14 +54,25 @@ fn waterfall(mine: &MineSummary) -> Html {
         row(name, "−", *n, left, "removed");
         left = left.saturating_sub(*n);
     }
+    if spare > 0 {
+        row("Passed, but not needed", "−", spare, left, "spare");
+    }
     row("Kept as negatives", "", mine.kept, mine.kept, "kept");
     rows.put("</tbody>{}", &[&cells::axis(&scale, "candidates", 3, 0)]);
     let look = "Look for a filter that takes nearly everything (it is too strict, only easy negatives are left) or nothing (it could go). \
                 Candidates that equal a positive would have been false negatives.";
-    cells::table("From candidates to negatives", look, &["Step", "Candidates", "Share", "Bar"], &rows)
+    cells::table(
+        "From candidates to negatives",
+        look,
+        &[Text("Step"), Number("Candidates"), Number("Share"), Plot("What is left, and what a step takes")],
+        &rows,
+    )
 }
 
 fn scores(mine: &MineSummary) -> Html {
+    if mine.positive_scores == Quantiles::default() && mine.negative_scores == Quantiles::default() {
+        return Html::from("<p class=\"missing\">The candidates have no scores.</p>", &[]);
+    }
     let groups: [(&str, &Quantiles, &'static str); 3] = [
         ("Positives", &mine.positive_scores, "positive"),
         ("Kept negatives", &mine.negative_scores, "negative"),
@@ -81,7 +89,16 @@ fn scores(mine: &MineSummary) -> Html {
     }
     rows.put("</tbody>{}", &[&cells::axis(&scale, "score (unit of the miner)", 7, 0)]);
     let look = "Look at the last row: a box close to 0 means hard negatives; its part left of 0 are negatives above their positive, which may be false ones.";
-    let head = ["Scores", "Min", "25 %", "Median", "75 %", "Max", "Mean", "Box: quartiles, line: median, whiskers: min and max"];
+    let head = [
+        Text("Scores"),
+        Number("Min"),
+        Number("25 %"),
+        Number("Median"),
+        Number("75 %"),
+        Number("Max"),
+        Number("Mean"),
+        Plot("Quartiles (box), median, ends"),
+    ];
     cells::table("Scores of positives and kept negatives", look, &head, &rows)
 }
 
@@ -106,6 +123,6 @@ fn too_few(mine: &MineSummary) -> Html {
     rows.put("</tbody>", &[]);
     Html::from(
         "<details><summary>{}</summary>{}</details>",
-        &[&title, &cells::table("Queries with too few negatives", "", &["Id", "Query", "Found"], &rows)],
+        &[&title, &cells::table("Queries with too few negatives", "", &[Text("Id"), Text("Query"), Number("Found")], &rows)],
     )
 }

@@ -10,6 +10,8 @@ mod strategies;
 pub mod timing;
 mod training;
 
+pub use result::headline;
+
 use super::RunFiles;
 use super::html::{Html, shorten};
 

@@ -1,6 +1,6 @@
 //! ECI of each negative set with its components, the plain scores beside it, and the pairs that look unsafe.
 
-use super::super::cells;
+use super::super::cells::{self, Head::*};
 use super::super::html::{Html, count, fixed, percent, signed};
 use super::super::scale::Scale;
 use super::text_block;
@@ -48,7 +48,14 @@ fn eci(score: &ScoreReport) -> Html {
     rows.put("</tbody>{}", &[&cells::axis(&scale, "ECI, margin “hardest”", 3, 2)]);
     let look = "Look for intervals that stand apart, and for sets whose place changes with the margin: “hardest” counts a query as 0 as soon as one negative reaches the positive. \
                 The last column names the sets that differ by more than chance.";
-    let head = ["#", "Negative set", "ECI, hardest", "ECI with its interval", "ECI, mean margin", "Differs from"];
+    let head = [
+        Number("#"),
+        Text("Negative set"),
+        Number("ECI, hardest"),
+        Plot("ECI with its interval"),
+        Number("ECI, mean margin"),
+        Number("Differs from"),
+    ];
     cells::table("ECI (effective contrastive information), best first", look, &head, &rows)
 }
 
@@ -84,7 +91,16 @@ fn components(score: &ScoreReport) -> Html {
     }
     rows.put("</tbody>", &[]);
     let look = "Look at the smaller one of hardness and safety, it limits ECI: low hardness means easy negatives, low safety means negatives that may be positives.";
-    let head = ["#", "Negative set", "Capacity", "Hardness", "Safety", "Efficiency", "Unsafe pairs", "Queries without"];
+    let head = [
+        Number("#"),
+        Text("Negative set"),
+        Number("Capacity"),
+        Number("Hardness"),
+        Number("Safety"),
+        Number("Efficiency"),
+        Number("Unsafe pairs"),
+        Number("Queries without"),
+    ];
     cells::table("What ECI is made of: capacity × efficiency", look, &head, &rows)
 }
 
@@ -107,7 +123,15 @@ fn baselines(score: &ScoreReport) -> Html {
     }
     rows.put("</tbody>", &[]);
     let look = "Look for a plain score that orders the sets as ECI does: then ECI adds nothing here.";
-    let head = ["#", "Negative set", "Negatives", "Mean similarity", "Mean margin", "Above 95 % of positive", "InfoNCE, τ 0.05"];
+    let head = [
+        Number("#"),
+        Text("Negative set"),
+        Number("Negatives"),
+        Number("Mean similarity"),
+        Number("Mean margin"),
+        Number("Above 95 % of positive"),
+        Number("InfoNCE, τ 0.05"),
+    ];
     cells::table("Plain scores of the same sets", look, &head, &rows)
 }
 

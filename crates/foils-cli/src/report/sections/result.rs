@@ -1,10 +1,15 @@
 //! Every metric at every cut, before and after.
 
-use super::super::cells;
+use super::super::cells::{self, Head::*};
 use super::super::html::{Html, fixed, signed};
 use super::super::scale::Scale;
 use super::metric_name;
 use foils::metrics::{Comparison, Evaluation, Interval};
+
+/// The metric that the headline is about: nDCG@10, or the nearest to it that was computed.
+pub fn headline(eval: &Evaluation) -> Option<&Comparison> {
+    eval.metrics.iter().min_by_key(|m| (m.metric != "ndcg", m.k.abs_diff(10)))
+}
 
 pub fn body(eval: &Evaluation) -> Html {
     if eval.metrics.is_empty() {
@@ -20,7 +25,7 @@ fn compared(eval: &Evaluation) -> Html {
     for group in groups(&eval.metrics) {
         rows.put("<tbody>", &[]);
         for (i, m) in group.iter().enumerate() {
-            rows.add(&row_head(m, i, group.len()));
+            rows.add(&row_head(m, i, group.len(), headline(eval)));
             rows.add(
                 &m.before
                     .map_or_else(|| cells::number("–"), |b| cells::with_interval(&fixed(b.mean, 3), &fixed(b.low, 3), &fixed(b.high, 3))),
@@ -42,7 +47,15 @@ fn compared(eval: &Evaluation) -> Html {
     rows.add(&cells::axis(&scale, "after − before", 5, 1));
     let look = "Look for intervals that lie wholly right of the line at 0 (filled dots): there the gain is more than chance over queries. \
                 A gain at small k that is absent at large k means better order, not more found.";
-    let head = ["Metric", "k", "Before", "After", "Difference", "Difference with its interval", "Change"];
+    let head = [
+        Text("Metric"),
+        Number("k"),
+        Number("Before"),
+        Number("After"),
+        Number("Difference"),
+        Plot("Difference with its interval"),
+        Text("Change"),
+    ];
     cells::table("Ranking metrics before and after training, with 95 % intervals", look, &head, &rows)
 }
 
@@ -52,7 +65,7 @@ fn alone(eval: &Evaluation) -> Html {
     for group in groups(&eval.metrics) {
         rows.put("<tbody>", &[]);
         for (i, m) in group.iter().enumerate() {
-            rows.add(&row_head(m, i, group.len()));
+            rows.add(&row_head(m, i, group.len(), headline(eval)));
             rows.add(&cells::with_interval(&fixed(m.after.mean, 3), &fixed(m.after.low, 3), &fixed(m.after.high, 3)));
             rows.add(&cells::interval(&scale, &m.after, None, "rose"));
             rows.put("</tr>", &[]);
@@ -64,14 +77,15 @@ fn alone(eval: &Evaluation) -> Html {
     cells::table(
         "Ranking metrics with 95 % intervals (one encoder evaluated)",
         look,
-        &["Metric", "k", "Value", "Value with its interval"],
+        &[Text("Metric"), Number("k"), Number("Value"), Plot("Value with its interval")],
         &rows,
     )
 }
 
-/// Opens a row; the metric's name stands once for all its cuts.
-fn row_head(m: &Comparison, index: usize, of: usize) -> Html {
-    let mut html = Html::from("<tr>", &[]);
+/// Opens a row; the metric's name stands once for all its cuts, and the headline's row is set off.
+fn row_head(m: &Comparison, index: usize, of: usize, headline: Option<&Comparison>) -> Html {
+    let class = if headline.is_some_and(|h| std::ptr::eq(h, m)) { "chosen" } else { "" };
+    let mut html = Html::from("<tr class=\"{}\">", &[&class]);
     if index == 0 {
         html.put("<th scope=\"rowgroup\" rowspan=\"{}\">{}</th>", &[&of, &metric_name(&m.metric)]);
     }

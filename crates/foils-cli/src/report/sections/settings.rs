@@ -1,7 +1,7 @@
 //! What the run was asked to do, as the steps wrote it down.
 
 use super::super::RunFiles;
-use super::super::cells;
+use super::super::cells::{self, Head::*};
 use super::super::html::{Html, shorten};
 use super::timing;
 use serde_json::Value;
@@ -40,7 +40,7 @@ fn table(title: &str, list: &[(String, String)]) -> Html {
     rows.put("</tbody>", &[]);
     Html::from(
         "<details class=\"settings\" open><summary>{}</summary>{}</details>",
-        &[&title, &cells::table(title, "", &["Name", "Value"], &rows)],
+        &[&title, &cells::table(title, "", &[Text("Name"), Text("Value")], &rows)],
     )
 }
 

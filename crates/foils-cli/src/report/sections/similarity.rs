@@ -1,11 +1,11 @@
 //! How far positives and hard negatives lie apart, before and after.
 
 use super::super::charts::{Figure, bin, density, hover, mark, side_by_side, steps};
-use super::super::html::{Html, count, fixed, percent, signed};
+use super::super::html::{Html, count, fixed, percent};
 use super::super::scale::Scale;
 use foils::metrics::{Evaluation, Histogram};
 
-const LOOK: &str = "Look for the two shapes moving apart: the less they overlap, the fewer hard negatives outrank a positive.";
+const LOOK: &str = "Look for the two shapes moving apart: the less they overlap, the fewer hard negatives (the ten nearest documents that are not relevant) outrank a positive.";
 
 pub fn body(eval: &Evaluation) -> Html {
     let pairs: Vec<(&Histogram, &Histogram)> = eval.positive_similarity.iter().zip(&eval.negative_similarity).collect();
@@ -15,7 +15,7 @@ pub fn body(eval: &Evaluation) -> Html {
     }
     // The ends that no pair reaches would only squeeze the rest.
     let filled = drawn.iter().flat_map(|h| filled_ends(h));
-    let x = Scale::tight(filled, 5);
+    let x = Scale::tight(filled, 7);
     let tallest = drawn.iter().flat_map(|h| h.counts.iter().map(|&n| density(h, n, total(h))));
     // Head room for the labels of the means.
     let y = Scale::nice(tallest.chain([0.0]).map(|v| v * 1.18), 4);
@@ -31,8 +31,8 @@ fn figure(title: &str, positive: &Histogram, negative: &Histogram, x: &Scale, y:
     let (above, below) = (mean(positive), mean(negative));
     let mut shapes = steps("negative", negative, x, y);
     shapes.add(&steps("positive", positive, x, y));
-    let mut marks = mark("positive", above, &format!("positives, mean {}", fixed(above, 2)), 0, x);
-    marks.add(&mark("negative", below, &format!("hard negatives, mean {}", fixed(below, 2)), 1, x));
+    let mut marks = mark("positive", above, &format!("positives, mean {}", fixed(above, 2)), above >= below, 0, x);
+    marks.add(&mark("negative", below, &format!("hard negatives, mean {}", fixed(below, 2)), above < below, 1, x));
     let mut numbers = Html::from(
         "<table><thead><tr><th scope=\"col\">Cosine similarity</th><th scope=\"col\">Positives</th><th scope=\"col\">Hard negatives</th></tr></thead><tbody>",
         &[],
@@ -56,7 +56,7 @@ fn figure(title: &str, positive: &Histogram, negative: &Histogram, x: &Scale, y:
         y_label: "% of pairs per 0.1 of similarity",
         x: x.clone(),
         y: y.clone(),
-        legend: vec![("positive", "positives".into()), ("negative", "hard negatives (top 10 not relevant)".into())],
+        legend: vec![("positive", "positives".into()), ("negative", "hard negatives".into())],
         shapes,
         marks,
         numbers,
@@ -70,19 +70,21 @@ fn sentence(pairs: &[(&Histogram, &Histogram)]) -> String {
     let shared = |(p, n): &(&Histogram, &Histogram)| overlap(p, n).map(percent);
     match pairs {
         [before, after, ..] => {
-            let gaps = format!(
-                "The mean positive lies {} above the mean hard negative before training and {} after",
-                signed(gap(before), 3),
-                signed(gap(after), 3)
-            );
+            let (before_gap, after_gap) = (side(gap(before)), side(gap(after)));
+            let gaps = format!("The mean positive lies {before_gap} the mean hard negative before training and {after_gap} it after");
             match (shared(before), shared(after)) {
                 (Some(b), Some(a)) => format!("{gaps}; the shapes overlap by {b} before and {a} after."),
                 _ => format!("{gaps}."),
             }
         }
-        [one] => format!("The mean positive lies {} above the mean hard negative.", signed(gap(one), 3)),
+        [one] => format!("The mean positive lies {} the mean hard negative.", side(gap(one))),
         [] => String::new(),
     }
+}
+
+/// `0.020 above` or `0.020 below`.
+fn side(gap: f64) -> String {
+    format!("{} {}", fixed(gap.abs(), 3), if gap < 0.0 { "below" } else { "above" })
 }
 
 fn total(h: &Histogram) -> u64 {

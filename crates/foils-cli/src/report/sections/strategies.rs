@@ -1,7 +1,7 @@
 //! The table of `foils tune --auto`: what was tried, how it was judged, what was chosen. Read leniently: a field that is
 //! missing or of another shape is a dash.
 
-use super::super::cells;
+use super::super::cells::{self, Head::*};
 use super::super::charts::{Figure, dot};
 use super::super::html::{Html, fixed, plain};
 use super::super::scale::{Scale, from_top, place};
@@ -82,20 +82,23 @@ fn table(strategies: &[Strategy]) -> Html {
     let mut rows = Html::from("<tbody>", &[]);
     for (i, s) in strategies.iter().enumerate() {
         let (class, sign) = if s.chosen { ("chosen", "✓ chosen") } else { ("", "") };
-        rows.put("<tr class=\"{}\"><td class=\"number\">{}</td><th scope=\"row\">{}</th><td>{}</td>", &[&class, &(i + 1), &s.name, &sign]);
+        rows.put(
+            "<tr class=\"{}\"><td class=\"number\">{}</td><th scope=\"row\">{} <span class=\"tag\">{}</span></th>",
+            &[&class, &(i + 1), &s.name, &sign],
+        );
         rows.put("{}{}", &[&cells::number(&shown(s.eci)), &cells::number(&shown(s.ndcg))]);
         match s.ndcg {
             Some(value) => rows.add(&cells::point(&scale, value, if s.chosen { "rose" } else { "unclear" })),
             None => rows.put("<td></td>", &[]),
         }
-        rows.put("<td class=\"number\">{}</td></tr>", &[&if s.rounds.is_empty() { "–".to_owned() } else { s.rounds.clone() }]);
+        rows.put("<td class=\"rounds\">{}</td></tr>", &[&if s.rounds.is_empty() { "–".to_owned() } else { s.rounds.clone() }]);
     }
     rows.put("</tbody>", &[]);
     if known.count() > 0 {
-        rows.add(&cells::axis(&scale, "validation nDCG@10", 5, 1));
+        rows.add(&cells::axis(&scale, "validation nDCG@10", 4, 1));
     }
     let look = "Look how far the chosen strategy leads: small leads may be chance, and then the cheapest strategy is as good.";
-    let head = ["#", "Strategy", "", "ECI", "Validation nDCG@10", "Validation nDCG@10", "nDCG@10 after each round"];
+    let head = [Number("#"), Text("Strategy"), Number("ECI"), Number("nDCG@10"), Plot("Validation nDCG@10"), Text("After each round")];
     cells::table("Mining strategies tried", look, &head, &rows)
 }
 

@@ -1,7 +1,7 @@
 //! Where the time went.
 
 use super::super::RunFiles;
-use super::super::cells;
+use super::super::cells::{self, Head::*};
 use super::super::html::{Html, duration};
 use super::super::scale::Scale;
 use serde_json::Value;
@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 
 /// A step's name and its parts with their seconds.
 type Step = (&'static str, Vec<(String, f64)>);
+
+/// The steps of `foils tune` in the order in which they run.
+const ORDER: [&str; 8] = ["data", "read", "embed", "mine", "score", "race", "train", "eval"];
 
 /// The steps of the run in their order, as far as they said how long they took.
 fn steps(files: &RunFiles) -> Vec<Step> {
@@ -35,7 +38,11 @@ fn steps(files: &RunFiles) -> Vec<Step> {
 /// `seconds` or `timings` of tune.json: numbers by name, without the total.
 fn tune_seconds(files: &RunFiles) -> Vec<(String, f64)> {
     let map = files.tune.as_ref().and_then(|t| t.get("seconds").or_else(|| t.get("timings"))).and_then(Value::as_object);
-    map.into_iter().flatten().filter(|(name, _)| *name != "total").filter_map(|(name, v)| Some((name.clone(), v.as_f64()?))).collect()
+    let seconds = map.into_iter().flatten().filter(|(name, _)| *name != "total").filter_map(|(name, v)| Some((name.clone(), v.as_f64()?)));
+    let mut seconds: Vec<(String, f64)> = seconds.collect();
+    // A JSON object has no order; a run has. Steps that are not known here come last.
+    seconds.sort_by_key(|(name, _)| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len()));
+    seconds
 }
 
 /// Seconds by step, for the headline; the steps of `foils tune` by their own names.
@@ -77,7 +84,7 @@ pub fn table(files: &RunFiles) -> Html {
     cells::table(
         "Wall-clock time",
         "Look for the part that takes longest: it is the one to make smaller.",
-        &["Step", "Part", "Time", "Bar"],
+        &[Text("Step"), Text("Part"), Number("Time"), Plot("Seconds")],
         &rows,
     )
 }

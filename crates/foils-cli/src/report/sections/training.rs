@@ -1,6 +1,6 @@
 //! Training curves, and how many negatives an anchor really saw.
 
-use super::super::cells;
+use super::super::cells::{self, Head::*};
 use super::super::charts::{Figure, dot, hover, line, mark, rule, side_by_side};
 use super::super::html::{Html, count, fixed, percent, plain, plural, signed};
 use super::super::scale::Scale;
@@ -60,6 +60,7 @@ fn validation(train: &TrainSummary, x: &Scale) -> Html {
             "best",
             train.best_step as f64,
             &format!("best {} at step {}", fixed(train.best_ndcg, 3), count(train.best_step as u64)),
+            true,
             0,
             x,
         ));
@@ -180,10 +181,13 @@ fn seen(train: &TrainSummary) -> Html {
             &[&name, &cells::number(&fixed(value, 1)), &cells::bar(&scale, 0.0, value, class)],
         );
     }
-    rows.put("</tbody>{}", &[&cells::axis(&scale, "negatives for an anchor, mean over batches", 2, 0)]);
+    rows.put("</tbody>{}", &[&cells::axis(&scale, "negatives, mean over batches", 2, 0)]);
     let left_out = percent(train.left_out as f64 / train.examples.max(1) as f64);
     let look = format!(
         "Look for many masked candidates: they are copies of positives that would have been false negatives. The batch sampler left out {left_out} of the examples."
     );
-    Html::from("<div>{}</div>", &[&cells::table("Negatives that an anchor saw", &look, &["Source", "Mean", "Bar"], &rows)])
+    Html::from(
+        "<div>{}</div>",
+        &[&cells::table("Negatives that an anchor saw", &look, &[Text("Source"), Number("Mean"), Plot("For an anchor")], &rows)],
+    )
 }
