@@ -17,13 +17,17 @@ pub enum Head {
     Plot(&'static str),
 }
 
-/// A table in a frame of its own that scrolls sideways where it is too wide; `name` is its caption.
+/// A table under its name and a sentence on what to look for; without the sentence the name is for screen readers only.
+/// The table scrolls sideways in a frame of its own where it is too wide; what stands above it does not.
 pub fn table(name: &str, look: &str, head: &[Head], body: &Html) -> Html {
-    let mut html = Html::from("<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table><caption>{}", &[&name, &name]);
+    let mut html = Html::from("<div class=\"table\">", &[]);
     if !look.is_empty() {
-        html.put("<span class=\"look\">{}</span>", &[&look]);
+        html.put("<h3>{}</h3><p class=\"look\">{}</p>", &[&name, &look]);
     }
-    html.put("</caption><thead><tr>", &[]);
+    html.put(
+        "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table aria-label=\"{}\"><thead><tr>",
+        &[&name, &name],
+    );
     for head in head {
         let (class, title) = match head {
             Head::Text(title) => ("prose", title),
@@ -32,7 +36,7 @@ pub fn table(name: &str, look: &str, head: &[Head], body: &Html) -> Html {
         };
         html.put("<th scope=\"col\" class=\"{}\">{}</th>", &[&class, title]);
     }
-    html.put("</tr></thead>{}</table></div>", &[body]);
+    html.put("</tr></thead>{}</table></div></div>", &[body]);
     html
 }
 

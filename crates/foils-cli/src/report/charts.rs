@@ -75,7 +75,7 @@ pub fn line(class: &'static str, points: impl IntoIterator<Item = (f64, f64)>, x
 
 /// The outline of a histogram down to 0, filled; heights are [`density`].
 pub fn steps(class: &'static str, histogram: &Histogram, x: &Scale, y: &Scale) -> Html {
-    let total: u64 = histogram.counts.iter().sum();
+    let total = total(histogram);
     let mut path = format!("M{} 100", unit(x.at(histogram.low)));
     for (i, &n) in histogram.counts.iter().enumerate() {
         let (_, end) = bin(histogram, i);
@@ -89,6 +89,11 @@ pub fn steps(class: &'static str, histogram: &Histogram, x: &Scale, y: &Scale) -
 fn unit(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// All counts of a histogram.
+pub fn total(histogram: &Histogram) -> u64 {
+    histogram.counts.iter().fold(0, |sum, &n| sum.saturating_add(n))
 }
 
 /// The ends of a histogram's bin.

@@ -1,6 +1,6 @@
 //! How far positives and hard negatives lie apart, before and after.
 
-use super::super::charts::{Figure, bin, density, hover, mark, side_by_side, steps};
+use super::super::charts::{Figure, bin, density, hover, mark, side_by_side, steps, total};
 use super::super::html::{Html, count, fixed, percent};
 use super::super::scale::Scale;
 use foils::metrics::{Evaluation, Histogram};
@@ -31,14 +31,14 @@ fn figure(title: &str, positive: &Histogram, negative: &Histogram, x: &Scale, y:
     let (above, below) = (mean(positive), mean(negative));
     let mut shapes = steps("negative", negative, x, y);
     shapes.add(&steps("positive", positive, x, y));
-    let mut marks = mark("positive", above, &format!("positives, mean {}", fixed(above, 2)), above >= below, 0, x);
-    marks.add(&mark("negative", below, &format!("hard negatives, mean {}", fixed(below, 2)), above < below, 1, x));
+    let mut marks = mark("positive", above, &format!("mean {}", fixed(above, 2)), above >= below, 0, x);
+    marks.add(&mark("negative", below, &format!("mean {}", fixed(below, 2)), above < below, 1, x));
     let mut numbers = Html::from(
         "<table><thead><tr><th scope=\"col\">Cosine similarity</th><th scope=\"col\">Positives</th><th scope=\"col\">Hard negatives</th></tr></thead><tbody>",
         &[],
     );
     if same_bins(positive, negative) {
-        for (i, (&p, &n)) in positive.counts.iter().zip(&negative.counts).enumerate().filter(|(_, (p, n))| **p + **n > 0) {
+        for (i, (&p, &n)) in positive.counts.iter().zip(&negative.counts).enumerate().filter(|(_, (p, n))| **p > 0 || **n > 0) {
             let (low, high) = bin(positive, i);
             let (range, p, n) = (format!("{} to {}", fixed(low, 2), fixed(high, 2)), count(p), count(n));
             marks.add(&hover(low, high, &format!("{range}: {p} positives, {n} hard negatives"), x));
@@ -85,10 +85,6 @@ fn sentence(pairs: &[(&Histogram, &Histogram)]) -> String {
 /// `0.020 above` or `0.020 below`.
 fn side(gap: f64) -> String {
     format!("{} {}", fixed(gap.abs(), 3), if gap < 0.0 { "below" } else { "above" })
-}
-
-fn total(h: &Histogram) -> u64 {
-    h.counts.iter().sum()
 }
 
 /// The mean, as well as bins know it.

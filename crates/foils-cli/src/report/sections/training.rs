@@ -56,14 +56,7 @@ fn validation(train: &TrainSummary, x: &Scale) -> Html {
     let shapes = line("tuned", points.iter().copied(), x, &y);
     let mut marks = rule("untuned", train.untuned_ndcg, &format!("untuned {}", fixed(train.untuned_ndcg, 3)), false, &y);
     if train.improved {
-        marks.add(&mark(
-            "best",
-            train.best_step as f64,
-            &format!("best {} at step {}", fixed(train.best_ndcg, 3), count(train.best_step as u64)),
-            true,
-            0,
-            x,
-        ));
+        marks.add(&mark("best", train.best_step as f64, &format!("best {}", fixed(train.best_ndcg, 3)), true, 0, x));
     }
     let mut numbers = Html::from(
         "<table><thead><tr><th scope=\"col\">Step</th><th scope=\"col\">Epoch</th><th scope=\"col\">nDCG@10</th><th scope=\"col\">Over untuned</th></tr></thead><tbody>",
@@ -181,7 +174,7 @@ fn seen(train: &TrainSummary) -> Html {
             &[&name, &cells::number(&fixed(value, 1)), &cells::bar(&scale, 0.0, value, class)],
         );
     }
-    rows.put("</tbody>{}", &[&cells::axis(&scale, "negatives, mean over batches", 2, 0)]);
+    rows.put("</tbody>{}", &[&cells::axis(&scale, "mean count", 2, 0)]);
     let left_out = percent(train.left_out as f64 / train.examples.max(1) as f64);
     let look = format!(
         "Look for many masked candidates: they are copies of positives that would have been false negatives. The batch sampler left out {left_out} of the examples."
