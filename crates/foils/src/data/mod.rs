@@ -4,7 +4,9 @@
 mod collection;
 mod embeddings;
 mod example;
+pub mod formats;
 pub mod images;
+pub mod registry;
 pub mod text;
 
 pub use collection::{Collection, Qrels, Texts};
