@@ -207,6 +207,8 @@ fn first_paragraph(docstring: &str) -> Option<String> {
     for paragraph in lines.split(|l| l.is_empty()) {
         let heading = paragraph.len() >= 2 && underline(paragraph[1]);
         let words = &paragraph[if heading { 2 } else { 0 }..];
+        // A heading that follows without an empty line ends it too.
+        let words = words.iter().skip(1).position(|l| underline(l)).map_or(words, |next| &words[..next]);
         let words = &words[..words.iter().position(|l| l.starts_with(">>>")).unwrap_or(words.len())];
         match words.first() {
             None => {}
@@ -298,7 +300,8 @@ if os.name:
         .. versionadded:: 1.0
 
         Add up the parts.
-        >>> doctest(1)
+        Parameters
+        ----------
         """
         a = 1
         b = 2
