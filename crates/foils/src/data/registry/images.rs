@@ -134,7 +134,7 @@ pub fn mnist() -> Result<ImageSplits> {
     for label in 0..10u8 {
         let path = folder.join(format!("{label}.json"));
         let digits: Digits = files::read_json(&path)?;
-        if digits.data.len() % SIZE != 0 || digits.data.iter().any(|v| !(0.0..=1.0).contains(v)) {
+        if !digits.data.len().is_multiple_of(SIZE) || digits.data.iter().any(|v| !(0.0..=1.0).contains(v)) {
             return Err(Error::file(&path, None, format!("should hold {SIZE} values from 0 to 1 for each digit")));
         }
         for (i, digit) in digits.data.chunks_exact(SIZE).enumerate() {

@@ -38,7 +38,8 @@ pub struct Function {
 /// ```
 /// # fn main() -> foils::Result<()> {
 /// let folder = tempfile::tempdir().unwrap();
-/// std::fs::write(folder.path().join("a.py"), "def area(w, h):\n    \"\"\"The area of a box.\"\"\"\n    w = abs(w)\n    h = abs(h)\n    return w * h\n").unwrap();
+/// let code = "def area(w, h):\n    'The area of a box.'\n    w = abs(w)\n    h = abs(h)\n    return w * h\n";
+/// std::fs::write(folder.path().join("a.py"), code).unwrap();
 /// let found = foils::data::registry::python::from_folder(folder.path())?;
 /// assert_eq!(found[0].anchor, "The area of a box.");
 /// assert_eq!(found[0].positive, "def area(w, h):\n    w = abs(w)\n    h = abs(h)\n    return w * h");
