@@ -9,6 +9,7 @@ pub type Function = fn(&Case) -> Result<Outputs>;
 
 /// Every known function by name.
 pub fn functions() -> HashMap<&'static str, Function> {
-    let tables: [&[(&'static str, Function)]; 0] = [];
-    tables.into_iter().flatten().copied().collect()
+    let tables: &[&[(&'static str, Function)]] =
+        &[super::baselines_contrastive::FUNCTIONS, super::dcl::FUNCTIONS, super::ranking_losses::FUNCTIONS];
+    tables.iter().copied().flatten().copied().collect()
 }

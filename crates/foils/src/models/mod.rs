@@ -1,5 +1,9 @@
 //! What is being trained? Encoders of text and images; how they are saved and loaded. No loss and no loop here.
 
+mod momentum;
+
+pub use momentum::momentum_update;
+
 use crate::Result;
 use crate::data::Embeddings;
 use burn::tensor::{Device, Gradients, Tensor};
