@@ -62,11 +62,11 @@ fn mnist_has_ten_thousand_digits() {
     let m = data::mnist().unwrap();
     assert_eq!([m.train.len(), m.test.len()], [8_004, 1_996]);
     for split in [&m.train, &m.test] {
-        assert_eq!((split.rows, split.columns, split.pixels.len()), (28, 28, split.len() * 784));
-        let mean = split.pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / split.pixels.len() as f64;
+        assert_eq!((split.shape(), split.pixels().len()), ([1, 28, 28], split.len() * 784));
+        let mean = split.pixels().iter().map(|&p| f64::from(p)).sum::<f64>() / split.pixels().len() as f64;
         assert!((30.0..37.0).contains(&mean), "the mean brightness of MNIST is about 33.3, not {mean}");
     }
-    let of_class: Vec<usize> = (0..10).map(|l| m.train.labels.iter().chain(&m.test.labels).filter(|&&x| x == l).count()).collect();
+    let of_class: Vec<usize> = (0..10).map(|l| m.train.labels().iter().chain(m.test.labels()).filter(|&&x| x == l).count()).collect();
     assert_eq!(of_class, [1001, 1127, 991, 1032, 980, 863, 1014, 1070, 944, 978]);
 }
 
@@ -139,11 +139,11 @@ fn newsgroups_are_whole() {
 #[ignore = "fetches 31 MB with apt-get, so only on Debian"]
 fn fashion_mnist_is_whole() {
     let f = data::fashion_mnist().unwrap();
-    assert_eq!([f.train.len(), f.test.len(), f.train.rows, f.train.columns], [60_000, 10_000, 28, 28]);
+    assert_eq!((f.train.len(), f.test.len(), f.train.shape()), (60_000, 10_000, [1, 28, 28]));
     for label in 0..10 {
-        assert_eq!(f.train.labels.iter().filter(|&&l| l == label).count(), 6_000);
+        assert_eq!(f.train.labels().iter().filter(|&&l| l == label).count(), 6_000);
     }
-    let mean = f.train.pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / f.train.pixels.len() as f64 / 255.0;
+    let mean = f.train.pixels().iter().map(|&p| f64::from(p)).sum::<f64>() / f.train.pixels().len() as f64 / 255.0;
     assert!((mean - 0.2860).abs() < 1e-4, "the mean brightness of the training images is 0.2860, not {mean}");
 }
 

@@ -4,6 +4,7 @@ mod agreement;
 mod bootstrap;
 mod evaluate;
 mod evaluation;
+mod knn;
 mod ranking;
 
 pub use agreement::{RankAgreement, rank_agreement};
@@ -11,4 +12,5 @@ pub use bootstrap::Bootstrap;
 pub(crate) use evaluate::check_embeddings;
 pub use evaluate::{EvaluateSettings, Evaluated, Vectors, evaluate, evaluate_rankings};
 pub use evaluation::{Comparison, Evaluation, Histogram, Interval, Mover};
+pub use knn::{KnnPrediction, KnnSettings, knn_predict};
 pub use ranking::{Gain, MapDenominator, PerQuery, RankMetrics, RetrievalSettings, of_run, retrieval_metrics};

@@ -3,6 +3,7 @@
 mod batches;
 mod candidates;
 mod fit;
+mod grad_cache;
 mod schedule;
 mod settings;
 mod summary;
@@ -12,6 +13,7 @@ mod validation;
 
 pub use batches::{BatchSampler, Epoch};
 pub use fit::fit;
+pub use grad_cache::{Chunk, ChunkEncoder, Side, cached_gradients};
 pub use schedule::{Decay, Schedule};
 pub use settings::TrainSettings;
 pub use summary::{NegativesSeen, StepRecord, TrainSummary, Validation};

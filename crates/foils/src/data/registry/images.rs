@@ -2,6 +2,7 @@
 
 use super::package::{Client, Package};
 use super::{Dataset, keep_files};
+use crate::data::images::Images;
 use crate::{Error, Result, files};
 use std::io::Read;
 use std::path::Path;
@@ -58,40 +59,6 @@ pub(super) const MNIST: Dataset = Dataset {
     build: keep_files,
 };
 
-/// Grey images of one size, with a class each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Images {
-    /// Height in pixels.
-    pub rows: usize,
-    /// Width in pixels.
-    pub columns: usize,
-    /// Brightness from 0 (background) to 255, image after image, row after row: `[len, rows, columns]`.
-    pub pixels: Vec<u8>,
-    /// The class of each image, below 10.
-    pub labels: Vec<u8>,
-}
-
-impl Images {
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// The pixels of one image, row after row.
-    ///
-    /// # Panics
-    /// When `index` is not below [`Images::len`].
-    pub fn image(&self, index: usize) -> &[u8] {
-        let size = self.rows * self.columns;
-        &self.pixels[index * size..][..size]
-    }
-}
-
 /// Images to learn from and images to be measured on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageSplits {
@@ -129,8 +96,7 @@ pub fn mnist() -> Result<ImageSplits> {
     }
     const SIZE: usize = 28 * 28;
     let folder = super::get(MNIST.name)?;
-    let empty = Images { rows: 28, columns: 28, ..Images::default() };
-    let mut out = ImageSplits { train: empty.clone(), test: empty };
+    let (mut train, mut test) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
     for label in 0..10u8 {
         let path = folder.join(format!("{label}.json"));
         let digits: Digits = files::read_json(&path)?;
@@ -138,13 +104,14 @@ pub fn mnist() -> Result<ImageSplits> {
             return Err(Error::file(&path, None, format!("should hold {SIZE} values from 0 to 1 for each digit")));
         }
         for (i, digit) in digits.data.chunks_exact(SIZE).enumerate() {
-            let split = if i % 5 == 4 { &mut out.test } else { &mut out.train };
+            let (pixels, labels) = if i % 5 == 4 { &mut test } else { &mut train };
             // The package divided by 255 and rounded to three digits, which this undoes exactly.
-            split.pixels.extend(digit.iter().map(|v| (v * 255.0).round() as u8));
-            split.labels.push(label);
+            pixels.extend(digit.iter().map(|v| (v * 255.0).round() as u8));
+            labels.push(label);
         }
     }
-    Ok(out)
+    let images = |(pixels, labels)| Images::new([1, 28, 28], pixels, labels);
+    Ok(ImageSplits { train: images(train)?, test: images(test)? })
 }
 
 /// Reads images and their labels from two idx files (plain or compressed).
@@ -163,7 +130,7 @@ pub fn read_idx_images(images: &Path, labels: &Path) -> Result<Images> {
     if let Some(i) = classes.iter().position(|&l| l >= 10) {
         return Err(Error::file(labels, None, format!("label {i} is {}; there are 10 classes", classes[i])));
     }
-    Ok(Images { rows, columns, pixels, labels: classes })
+    Images::new([1, rows, columns], pixels, classes).map_err(|e| Error::file(images, None, e.to_string()))
 }
 
 /// An idx file of bytes: (lengths of its axes, content). Two zero bytes, the type (8: unsigned byte), the number of axes, each length as
@@ -213,8 +180,8 @@ mod tests {
         };
         let (images, labels) = (idx(&[2, 1, 3], &[1, 2, 3, 4, 5, 6]), idx(&[2], &[7, 0]));
         let read = try_with(&images, &labels).unwrap();
-        assert_eq!((read.len(), read.rows, read.columns, read.image(1)), (2, 1, 3, [4, 5, 6].as_slice()));
-        assert_eq!(read.labels, [7, 0]);
+        assert_eq!((read.len(), read.shape(), read.image(1)), (2, [1, 1, 3], [4, 5, 6].as_slice()));
+        assert_eq!(read.labels(), [7, 0]);
 
         let error = |images: &[u8], labels: &[u8]| try_with(images, labels).unwrap_err();
         assert!(error(&images[..images.len() - 1], &labels).contains("[2, 1, 3] needs 6 bytes of content, there are 5"));

@@ -22,7 +22,7 @@ pub use cache::{first_changed, folder as cache_folder};
 pub use code_search::{Splits, code_search, python_package, write_functions};
 pub use encoders::{WordLlamaFiles, minilm, wordllama};
 pub use graphs::{Csr, Graph, citeseer, cora, pubmed};
-pub use images::{FASHION_CLASSES, ImageSplits, Images, fashion_mnist, mnist, read_idx_images};
+pub use images::{FASHION_CLASSES, ImageSplits, fashion_mnist, mnist, read_idx_images};
 pub use package::{Client, Package};
 pub use ratings::{Film, Rating, Ratings, movielens};
 pub use semanlink::{Semanlink, semanlink};
