@@ -10,6 +10,6 @@ pub type Function = fn(&Case) -> Result<Outputs>;
 /// Every known function by name.
 pub fn functions() -> HashMap<&'static str, Function> {
     let tables: [&[(&'static str, Function)]; _] =
-        [super::baselines_mining::FUNCTIONS, super::eci::FUNCTIONS, super::retrieval_metrics::FUNCTIONS];
+        [baselines_mining::FUNCTIONS, super::eci::FUNCTIONS, super::retrieval_metrics::FUNCTIONS];
     tables.into_iter().flatten().copied().collect()
 }
