@@ -4,6 +4,10 @@
 mod baselines_mining;
 mod case;
 mod eci;
+mod autodiff;
+mod baselines_contrastive;
+mod dcl;
+mod ranking_losses;
 mod registry;
 mod retrieval_metrics;
 

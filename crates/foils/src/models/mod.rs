@@ -5,12 +5,14 @@ mod folder;
 pub mod image;
 mod lazy_adamw;
 mod load;
+mod momentum;
 mod static_encoder;
 
 pub use adapter::{Activation, Adapter, Head};
 pub use folder::{FolderWriter, ModuleEntry};
 pub use lazy_adamw::LazyAdamW;
 pub use load::load;
+pub use momentum::momentum_update;
 pub use static_encoder::{DEFAULT_MAX_TOKENS, StaticEncoder};
 
 use crate::data::Embeddings;
