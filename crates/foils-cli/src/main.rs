@@ -2,6 +2,7 @@
 
 mod commands;
 mod output;
+mod report;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant)] // One is made, once.
 enum Command {
     Tune(commands::tune::Args),
     Mine(commands::mine::Args),

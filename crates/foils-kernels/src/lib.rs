@@ -2,10 +2,12 @@
 //! No tensor framework, no files, no printing.
 
 mod bag;
+pub mod bm25;
 pub mod contrastive;
 mod lists;
 mod real;
 pub mod simd;
+pub mod topk;
 
 pub use bag::{Bags, Touched};
 pub use lists::Lists;

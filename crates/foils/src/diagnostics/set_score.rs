@@ -12,11 +12,14 @@ pub struct ScoreReport {
     pub encoder_ndcg: f64,
     /// The share of queries whose positive scores above the mean of its negatives.
     pub encoder_positive_above: f64,
+    /// The share of the five nearest other documents of a query that score at or above its positive.
+    #[serde(default)]
+    pub encoder_hardest_unsafe: f64,
     /// Whether the frozen encoder is good enough for ECI to mean something here (`eci`, "Pilot").
     pub trusted: bool,
     /// Why, in a sentence.
     pub trust_reason: String,
-    /// Pairs of set names whose ECI differs: the 95 % interval of the difference excludes 0.
+    /// Pairs of set names whose ECI differs, the better first: the 95 % interval of the difference excludes 0.
     pub different: Vec<(String, String)>,
 }
 
@@ -39,12 +42,30 @@ pub struct SetScore {
     pub efficiency: f64,
     /// Share of pairs with the negative at or above the positive.
     pub unsafe_rate: f64,
+    /// The intervals of the five components above.
+    #[serde(default)]
+    pub intervals: ComponentIntervals,
     /// Queries without negatives, left out of the means.
     pub queries_without_negatives: usize,
     /// What one would look at without ECI.
     pub baselines: Baselines,
     /// The hardest unsafe pairs, as text.
     pub unsafe_pairs: Vec<UnsafePair>,
+}
+
+/// The components of ECI with their bootstrap intervals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ComponentIntervals {
+    /// See [`SetScore::capacity`].
+    pub capacity: Interval,
+    /// See [`SetScore::hardness`].
+    pub hardness: Interval,
+    /// See [`SetScore::safety`].
+    pub safety: Interval,
+    /// See [`SetScore::efficiency`].
+    pub efficiency: Interval,
+    /// See [`SetScore::unsafe_rate`].
+    pub unsafe_rate: Interval,
 }
 
 /// The plain scores that ECI is compared with (`eci`, "Baseline scores to print beside it").

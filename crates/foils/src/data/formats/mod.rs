@@ -5,16 +5,20 @@
 //! | `jsonl` | one JSON object a line: pairs, triplets, n-tuples, labelled pairs, FlagEmbedding lists |
 //! | `delimited` | the same (but lists) as CSV and TSV |
 //! | `parquet` | the same as Parquet |
+//! | [`beir`] | a BEIR folder: `corpus.jsonl`, `queries.jsonl`, `qrels/*.tsv` |
 //! | [`trec`] | TREC runs and relevance judgements |
 //! | [`vectors`] | embeddings as `.npy` and safetensors |
 //! | `columns` | which column plays which part, and how a row becomes an example |
 //! | `reader`, `writer` | from rows to examples and back, whatever the format |
+//! | `convert` | any of them into any other |
 //!
 //! Everything streams: an example is in memory only while it is looked at. Text formats may be compressed with gzip or
 //! zstd; a byte order mark, CRLF and blank lines at the end are fine. Bad input is an [`Error`] naming file and line (for
 //! Parquet, which has no lines, the row).
 
+pub mod beir;
 mod columns;
+mod convert;
 mod delimited;
 mod jsonl;
 mod lines;
@@ -28,6 +32,7 @@ mod writer;
 mod tests;
 
 pub use columns::Columns;
+pub use convert::{Conversion, Converted, convert};
 pub use reader::{ExampleReader, read_all, read_examples};
 pub use writer::{Written, write_examples, write_tuples};
 

@@ -1,5 +1,7 @@
 //! Reading and writing of examples, in all formats.
 
+mod random;
+
 use super::*;
 use crate::data::{Example, Shape};
 use proptest::prelude::*;

@@ -66,7 +66,8 @@ pub fn write_tuples(path: impl AsRef<Path>, negatives: usize, examples: impl Int
     write(path.as_ref(), Shape::NTuples, Some(negatives), &mut examples.into_iter())
 }
 
-fn write(path: &Path, shape: Shape, k: Option<usize>, examples: &mut dyn Iterator<Item = Result<Example>>) -> Result<Written> {
+/// [`write_examples`] with the number of negatives of n-tuples, if it is set.
+pub(super) fn write(path: &Path, shape: Shape, k: Option<usize>, examples: &mut dyn Iterator<Item = Result<Example>>) -> Result<Written> {
     let format = Format::of(path)?;
     if shape == Shape::Lists && matches!(format, Format::Csv | Format::Tsv) {
         return Err(Error::file(path, None, "CSV and TSV cannot hold lists; choose another shape, or .jsonl or .parquet"));
