@@ -108,6 +108,24 @@ impl<T: Real> Bm25<T> {
         }
     }
 
+    /// The score of one document, the same bits as in [`Bm25::scores`].
+    ///
+    /// # Panics
+    /// When a token is not below the vocabulary size or there is no such document.
+    pub fn score(&self, query: &[u32], document: u32) -> T {
+        assert!((document as usize) < self.documents, "document {document} of {}", self.documents);
+        let mut terms = query.to_vec();
+        terms.sort_unstable();
+        let mut sum = T::ZERO;
+        for run in terms.chunk_by(|x, y| x == y) {
+            let range = self.offsets[run[0] as usize]..self.offsets[run[0] as usize + 1];
+            if let Ok(at) = self.postings[range.clone()].binary_search(&document) {
+                sum += T::from_f64(run.len() as f64) * self.scores[range][at];
+            }
+        }
+        sum
+    }
+
     /// The `k` best documents with a score above 0 for each query: (index, score), score descending, ties to the lower index.
     /// `excluded(query, document)` takes documents out. The same bits for every thread count.
     ///
@@ -217,6 +235,9 @@ mod tests {
             for (q, query) in queries.iter().enumerate() {
                 let mut row = vec![f64::NAN; documents.len()];
                 index.scores(query, &mut row);
+                for (d, &score) in row.iter().enumerate() {
+                    prop_assert_eq!(index.score(query, d as u32), score);
+                }
                 for (ours, theirs) in row.iter().zip(naive(&documents, query, 14, k1, b, idf)) {
                     prop_assert!((ours - theirs).abs() <= 1e-12 * (1.0 + theirs.abs()), "{} {}", ours, theirs);
                 }

@@ -1,1 +1,5 @@
 //! Which foils to trust, and how much? Weights and filters.
+
+mod filter;
+
+pub use filter::{MarginRule, NegativeFilter, Rejection};
