@@ -15,6 +15,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant)] // One is made, once.
 enum Command {
     Tune(commands::tune::Args),
     Mine(commands::mine::Args),

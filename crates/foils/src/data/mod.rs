@@ -4,6 +4,7 @@
 mod collection;
 mod embeddings;
 mod example;
+pub mod formats;
 pub mod text;
 
 pub use collection::{Collection, Qrels, Texts};

@@ -1,0 +1,259 @@
+//! Apache Parquet: columns of texts, lists of texts and numbers.
+
+use super::columns::{Cell, Columns, Layout};
+use super::reader::{Row, Table};
+use super::writer::{RowWriter, Values};
+use crate::data::Shape;
+use crate::files::AtomicFile;
+use crate::{Error, Result};
+use ::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use ::parquet::arrow::{ArrowWriter, ProjectionMask};
+use ::parquet::basic::Compression;
+use ::parquet::errors::ParquetError;
+use ::parquet::file::properties::WriterProperties;
+use arrow_array::builder::{ArrayBuilder, Float32Builder, Int64Builder, ListBuilder, StringBuilder};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch, types};
+use arrow_schema::{DataType, Field, Schema};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Rows decoded at a time: enough to be fast, few enough that long texts fit in memory.
+const BATCH: usize = 512;
+/// Bytes of text gathered before they are given to the encoder, and of a row group before it is written out.
+const GATHER: usize = 8 << 20;
+const ROW_GROUP: usize = 64 << 20;
+/// A list or text column of one batch is addressed with 32-bit offsets.
+const LARGEST_ROW: usize = 1 << 30;
+
+pub(super) struct Parquet {
+    path: PathBuf,
+    names: Vec<String>,
+    reader: ParquetRecordBatchReader,
+    batch: Option<RecordBatch>,
+    /// The next row in `batch`.
+    next: usize,
+    /// Rows given so far.
+    row: u64,
+}
+
+impl Parquet {
+    /// Opens the columns that are needed; the others are not read from disk.
+    pub fn open(path: &Path, columns: &Columns) -> Result<Self> {
+        if path.is_dir() {
+            return Err(Error::file(path, None, "is a folder; a file is needed here"));
+        }
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        if file.metadata().map_err(Error::io("read", path))?.len() == 0 {
+            return Err(Error::file(path, None, "is empty; there are no examples to read"));
+        }
+        // Without the Arrow schema that some writers store, texts come in one type, not as dictionaries or views.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|e| damaged(path, 0, &e))?;
+        let all: Vec<String> = builder.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let layout = Layout::resolve(&all, columns).map_err(|m| Error::file(path, None, m))?;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), layout.places());
+        let reader = builder.with_projection(mask).with_batch_size(BATCH).build().map_err(|e| damaged(path, 0, &e))?;
+        let names = (0..all.len()).filter(|i| layout.places().any(|p| p == *i)).map(|i| all[i].clone()).collect();
+        Ok(Self { path: path.to_owned(), names, reader, batch: None, next: 0, row: 0 })
+    }
+}
+
+impl Table for Parquet {
+    fn next_row(&mut self) -> Result<Option<Row>> {
+        let batch = loop {
+            match &self.batch {
+                Some(batch) if self.next < batch.num_rows() => break batch,
+                _ => {}
+            }
+            let Some(batch) = self.reader.next() else { return Ok(None) };
+            self.batch = Some(batch.map_err(|e| damaged(&self.path, self.row, &e))?);
+            self.next = 0;
+        };
+        let row = self.row + 1;
+        let cells = batch.columns().iter().map(|column| cell(column, self.next)).collect::<Result<_, _>>();
+        self.next += 1;
+        self.row = row;
+        Ok(Some(Row { at: row, cells: cells.map_err(|m| Error::file(&self.path, None, format!("row {row}: {m}")))? }))
+    }
+
+    fn columns(&self) -> &[String] {
+        &self.names
+    }
+}
+
+fn damaged(path: &Path, after: u64, error: &dyn std::fmt::Display) -> Error {
+    let place = if after == 0 { String::new() } else { format!("after row {after}: ") };
+    Error::file(path, None, format!("{place}cannot be read as Parquet, it is damaged, cut off or of another kind: {error}"))
+}
+
+fn cell(array: &ArrayRef, row: usize) -> Result<Cell, String> {
+    use types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+    macro_rules! number {
+        ($kind:ty) => {
+            Cell::Number(array.as_primitive::<$kind>().value(row) as f64)
+        };
+    }
+    if array.is_null(row) {
+        return Ok(Cell::Null);
+    }
+    let utf8 = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map(Cell::Text).map_err(|_| "a text is not UTF-8".to_owned());
+    let list = |items: ArrayRef| -> Result<Cell, String> {
+        let cells = (0..items.len()).map(|i| cell(&items, i)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Cell::list(cells.into_iter()))
+    };
+    Ok(match array.data_type() {
+        DataType::Utf8 => Cell::Text(array.as_string::<i32>().value(row).to_owned()),
+        DataType::LargeUtf8 => Cell::Text(array.as_string::<i64>().value(row).to_owned()),
+        DataType::Utf8View => Cell::Text(array.as_string_view().value(row).to_owned()),
+        DataType::Binary => utf8(array.as_binary::<i32>().value(row))?,
+        DataType::LargeBinary => utf8(array.as_binary::<i64>().value(row))?,
+        DataType::BinaryView => utf8(array.as_binary_view().value(row))?,
+        DataType::List(_) => list(array.as_list::<i32>().value(row))?,
+        DataType::LargeList(_) => list(array.as_list::<i64>().value(row))?,
+        DataType::Boolean => Cell::Number(f64::from(u8::from(array.as_boolean().value(row)))),
+        DataType::Int8 => number!(Int8Type),
+        DataType::Int16 => number!(Int16Type),
+        DataType::Int32 => number!(Int32Type),
+        DataType::Int64 => number!(Int64Type),
+        DataType::UInt8 => number!(UInt8Type),
+        DataType::UInt16 => number!(UInt16Type),
+        DataType::UInt32 => number!(UInt32Type),
+        DataType::UInt64 => number!(UInt64Type),
+        DataType::Float32 => number!(Float32Type),
+        DataType::Float64 => number!(Float64Type),
+        DataType::Struct(_) => Cell::Other("a structure"),
+        DataType::Map(..) => Cell::Other("a map"),
+        _ => Cell::Other("of a type that is neither text nor number"),
+    })
+}
+
+/// The columns being gathered.
+enum Gathered {
+    Flat {
+        texts: Vec<StringBuilder>,
+        label: Option<Int64Builder>,
+    },
+    /// `texts` are positives and negatives, `scores` theirs.
+    Lists {
+        query: StringBuilder,
+        texts: Vec<ListBuilder<StringBuilder>>,
+        scores: Vec<ListBuilder<Float32Builder>>,
+    },
+}
+
+pub(super) struct ParquetWriter {
+    path: PathBuf,
+    schema: Arc<Schema>,
+    out: ArrowWriter<AtomicFile>,
+    gathered: Gathered,
+    bytes: usize,
+    rows: usize,
+}
+
+impl ParquetWriter {
+    pub fn create(path: &Path, shape: Shape, header: &[String]) -> Result<Self> {
+        let (fields, gathered) = if shape == Shape::Lists {
+            let list = |name: &str, item: DataType, nullable| Field::new_list(name, Field::new_list_field(item, true), nullable);
+            let fields = vec![
+                Field::new("query", DataType::Utf8, false),
+                list("pos", DataType::Utf8, false),
+                list("neg", DataType::Utf8, false),
+                list("pos_scores", DataType::Float32, true),
+                list("neg_scores", DataType::Float32, true),
+            ];
+            let texts = (0..2).map(|_| ListBuilder::new(StringBuilder::new())).collect();
+            let scores = (0..2).map(|_| ListBuilder::new(Float32Builder::new())).collect();
+            (fields, Gathered::Lists { query: StringBuilder::new(), texts, scores })
+        } else {
+            let labelled = shape == Shape::LabeledPairs;
+            let kind = |name: &str| if labelled && name == "label" { DataType::Int64 } else { DataType::Utf8 };
+            let fields = header.iter().map(|name| Field::new(name, kind(name), false)).collect();
+            let texts = (0..header.len() - usize::from(labelled)).map(|_| StringBuilder::new()).collect();
+            (fields, Gathered::Flat { texts, label: labelled.then(Int64Builder::new) })
+        };
+        let schema = Arc::new(Schema::new(fields));
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).set_max_row_group_bytes(Some(ROW_GROUP)).build();
+        let out = ArrowWriter::try_new(AtomicFile::create(path)?, schema.clone(), Some(properties)).map_err(|e| failed(path, e))?;
+        Ok(Self { path: path.to_owned(), schema, out, gathered, bytes: 0, rows: 0 })
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        let columns: Vec<ArrayRef> = match &mut self.gathered {
+            Gathered::Flat { texts, label } => {
+                let mut columns: Vec<ArrayRef> = texts.iter_mut().map(ArrayBuilder::finish).collect();
+                columns.extend(label.as_mut().map(ArrayBuilder::finish));
+                columns
+            }
+            Gathered::Lists { query, texts, scores } => {
+                let mut columns = vec![ArrayBuilder::finish(query)];
+                columns.extend(texts.iter_mut().map(ArrayBuilder::finish));
+                columns.extend(scores.iter_mut().map(ArrayBuilder::finish));
+                columns
+            }
+        };
+        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(|e| failed(&self.path, e.into()))?;
+        self.out.write(&batch).map_err(|e| failed(&self.path, e))?;
+        (self.bytes, self.rows) = (0, 0);
+        Ok(())
+    }
+}
+
+impl RowWriter for ParquetWriter {
+    fn write(&mut self, values: &Values<'_>) -> Result<()> {
+        let size = match values {
+            Values::Flat { texts, .. } => texts.iter().map(|t| t.len()).sum(),
+            Values::List(e) => e.anchor.len() + e.positives.iter().chain(&e.negatives).map(String::len).sum::<usize>(),
+        };
+        if size > LARGEST_ROW {
+            return Err(Error::file(&self.path, None, format!("a row of {size} bytes is more than Parquet is written with here (1 GiB)")));
+        }
+        if self.bytes + size > GATHER {
+            self.flush()?;
+        }
+        match (&mut self.gathered, values) {
+            (Gathered::Flat { texts: columns, label: labels }, Values::Flat { texts, label }) => {
+                columns.iter_mut().zip(*texts).for_each(|(column, text)| column.append_value(text));
+                if let (Some(labels), Some(label)) = (labels, label) {
+                    labels.append_value(i64::from(*label));
+                }
+            }
+            (Gathered::Lists { query, texts, scores }, Values::List(example)) => {
+                query.append_value(&example.anchor);
+                for (column, values) in texts.iter_mut().zip([&example.positives, &example.negatives]) {
+                    values.iter().for_each(|text| column.values().append_value(text));
+                    column.append(true);
+                }
+                for (column, values) in scores.iter_mut().zip([&example.positive_scores, &example.negative_scores]) {
+                    column.values().append_slice(values);
+                    column.append(!values.is_empty());
+                }
+            }
+            _ => return Err(Error::invalid("a row of another shape than the file")),
+        }
+        self.bytes += size;
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        self.flush()?;
+        // Also writes the last row group and the footer.
+        self.out.into_inner().map_err(|e| failed(&self.path, e))?.commit()
+    }
+}
+
+fn failed(path: &Path, error: ParquetError) -> Error {
+    let words = error.to_string();
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+            Ok(source) => Error::io("write", path)(*source),
+            Err(_) => Error::file(path, None, format!("cannot be written: {words}")),
+        },
+        _ => Error::file(path, None, format!("cannot be written: {words}")),
+    }
+}
