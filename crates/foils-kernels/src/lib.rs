@@ -1,8 +1,14 @@
 //! The hot loops that everything else stands on, over plain slices, generic over f32 and f64 ([`Real`]).
 //! No tensor framework, no files, no printing.
 
+mod bag;
 pub mod bm25;
+pub mod contrastive;
+mod lists;
 mod real;
+pub mod simd;
 pub mod topk;
 
+pub use bag::{Bags, Touched};
+pub use lists::Lists;
 pub use real::{Real, product};

@@ -1,5 +1,25 @@
 //! How do positives and foils become one number? One objective a file.
 
+mod by_name;
+mod check;
+mod contrast;
+mod dcl;
+mod gradient;
+mod info_nce;
+mod nt_xent;
+mod options;
+mod ranking;
+#[cfg(test)]
+mod tests;
+mod two_views;
+
+pub use by_name::{LossSettings, NAMES, by_name};
+pub use dcl::{Dcl, Dclw};
+pub use info_nce::InfoNce;
+pub use nt_xent::NtXent;
+pub use options::{Compute, Options, Similarity, ZeroRows};
+pub use ranking::MultipleNegativesRanking;
+
 use crate::Result;
 use burn::tensor::Tensor;
 

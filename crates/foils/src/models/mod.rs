@@ -1,7 +1,19 @@
 //! What is being trained? Encoders of text and images; how they are saved and loaded. No loss and no loop here.
 
-use crate::Result;
+mod adapter;
+mod folder;
+mod lazy_adamw;
+mod load;
+mod static_encoder;
+
+pub use adapter::{Activation, Adapter, Head};
+pub use folder::{FolderWriter, ModuleEntry};
+pub use lazy_adamw::LazyAdamW;
+pub use load::load;
+pub use static_encoder::{DEFAULT_MAX_TOKENS, StaticEncoder};
+
 use crate::data::Embeddings;
+use crate::{Error, Result};
 use burn::tensor::{Device, Gradients, Tensor};
 use std::path::Path;
 
@@ -19,18 +31,31 @@ pub trait Encoder: Send + Sync {
     /// A digest of the weights: equal for equal models, wherever they were loaded from.
     fn fingerprint(&self) -> u128;
 
-    /// Writes a folder that `SentenceTransformer(path)` loads and [`load`] reads back.
+    /// Adds this model's modules to a folder that is being written; a model that wraps another adds the inner one's first.
     ///
     /// # Errors
-    /// When the folder cannot be written.
-    fn save(&self, folder: &Path) -> Result<()>;
+    /// When a file cannot be written, or this kind of model has no form that sentence-transformers knows (the default).
+    fn write_modules(&self, _folder: &mut FolderWriter) -> Result<()> {
+        Err(Error::invalid("this kind of encoder cannot be saved as a sentence-transformers folder"))
+    }
+
+    /// Writes a folder that `SentenceTransformer(path)` loads and [`load`] reads back. It appears whole or not at all;
+    /// a model folder of that name is replaced.
+    ///
+    /// # Errors
+    /// When the folder cannot be written, or holds something else than a model.
+    fn save(&self, folder: &Path) -> Result<()> {
+        let mut writer = FolderWriter::create(folder)?;
+        self.write_modules(&mut writer)?;
+        writer.commit()
+    }
 }
 
 /// An encoder that the loop in [`crate::train`] can change.
 ///
 /// Texts are prepared once ([`Trainable::prepare`]) and referred to by index afterwards, so that nothing is tokenised twice.
 pub trait Trainable: Encoder {
-    /// Tokenises (or looks up) the training texts; replaces what was prepared before.
+    /// Tokenises (or looks up) the training texts; replaces what was prepared before, and starts the optimiser afresh.
     ///
     /// # Errors
     /// On a text from which no token is left, naming its position.
@@ -42,10 +67,17 @@ pub trait Trainable: Encoder {
     /// On an index that was not prepared.
     fn forward(&mut self, rows: &[u32], device: &Device, seed: u64) -> Result<Tensor<2>>;
 
-    /// One optimiser step from the gradients of the vectors that `forward` returned since the last step.
+    /// The vectors of prepared texts with the current weights, off the graph: what [`Encoder::embed`] gives for their texts.
     ///
     /// # Errors
-    /// When a gradient is NaN or infinite.
+    /// On an index that was not prepared.
+    fn embed_prepared(&self, rows: &[u32]) -> Result<Embeddings>;
+
+    /// One optimiser step from the gradients of the vectors that `forward` returned since the last step. Vectors that no
+    /// gradient reached count as 0.
+    ///
+    /// # Errors
+    /// When a gradient is NaN or infinite; then nothing has changed.
     fn step(&mut self, gradients: &mut Gradients, learning_rate: f64) -> Result<()>;
 
     /// The weights, to come back to with [`Trainable::restore`].
@@ -57,3 +89,6 @@ pub trait Trainable: Encoder {
     /// When the bytes are not such a snapshot.
     fn restore(&mut self, snapshot: &[u8]) -> Result<()>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,19 @@
 //! The loop: steps, schedules, batches, checkpoints, logs. May use every other room; only studies and the command use it.
 
+mod batches;
+mod candidates;
+mod fit;
+mod schedule;
+mod settings;
 mod summary;
+mod tensorboard;
+mod training_set;
+mod validation;
 
+pub use batches::{BatchSampler, Epoch};
+pub use fit::fit;
+pub use schedule::{Decay, Schedule};
+pub use settings::TrainSettings;
 pub use summary::{NegativesSeen, StepRecord, TrainSummary, Validation};
+pub use tensorboard::EventWriter;
+pub use training_set::TrainingSet;

@@ -1,0 +1,191 @@
+//! Operations on rows of numbers with the vector instructions that the processor has, chosen at run time. The exponential is
+//! what a contrastive loss spends its time on beside products, and the standard library's is scalar.
+
+use crate::Real;
+
+/// What the kernels do with a row of numbers.
+pub trait Row: Real {
+    /// Replaces every `x ≤ shift` by `exp(x − shift)` and returns the sum. −∞, and in f32 what is more than 87 below the
+    /// shift, becomes exactly 0.
+    fn exp_sum(row: &mut [Self], shift: Self) -> f64;
+    /// The largest value; −∞ of an empty row.
+    fn largest(row: &[Self]) -> Self;
+    /// Multiplies every value.
+    fn scale(row: &mut [Self], by: Self);
+    /// Adds a row of the same length, entry by entry.
+    fn add(to: &mut [Self], from: &[Self]);
+    /// Inner product, summed in f64 in a fixed order.
+    fn dot(a: &[Self], b: &[Self]) -> f64;
+}
+
+macro_rules! plain_row_operations {
+    ($t:ty) => {
+        fn largest(row: &[$t]) -> $t {
+            const LANES: usize = 32;
+            let mut largest = [<$t>::NEG_INFINITY; LANES];
+            let (chunks, rest) = row.as_chunks::<LANES>();
+            for chunk in chunks {
+                for (l, &x) in largest.iter_mut().zip(chunk) {
+                    *l = if x > *l { x } else { *l };
+                }
+            }
+            largest.iter().chain(rest).fold(<$t>::NEG_INFINITY, |l, &x| if x > l { x } else { l })
+        }
+
+        fn scale(row: &mut [$t], by: $t) {
+            row.iter_mut().for_each(|x| *x *= by);
+        }
+
+        fn add(to: &mut [$t], from: &[$t]) {
+            to.iter_mut().zip(from).for_each(|(x, y)| *x += y);
+        }
+
+        fn dot(a: &[$t], b: &[$t]) -> f64 {
+            const LANES: usize = 8;
+            let mut sums = [0f64; LANES];
+            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+            for (x, y) in a.iter().zip(b) {
+                for (s, (x, y)) in sums.iter_mut().zip(x.iter().zip(y)) {
+                    *s += f64::from(*x) * f64::from(*y);
+                }
+            }
+            let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+            sums.iter().sum::<f64>() + rest
+        }
+    };
+}
+
+impl Row for f64 {
+    fn exp_sum(row: &mut [f64], shift: f64) -> f64 {
+        let mut sum = 0.0;
+        for x in row {
+            *x = (*x - shift).exp();
+            sum += *x;
+        }
+        sum
+    }
+
+    plain_row_operations!(f64);
+}
+
+impl Row for f32 {
+    fn exp_sum(row: &mut [f32], shift: f32) -> f64 {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+                // SAFETY: the processor has the features that the function is compiled for, as just asked.
+                return unsafe { exp_sum_avx512(row, shift) };
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                // SAFETY: as above.
+                return unsafe { exp_sum_avx2(row, shift) };
+            }
+        }
+        exp_sum_f32::<{ cfg!(target_arch = "aarch64") }>(row, shift)
+    }
+
+    plain_row_operations!(f32);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+fn exp_sum_avx512(row: &mut [f32], shift: f32) -> f64 {
+    exp_sum_f32::<true>(row, shift)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn exp_sum_avx2(row: &mut [f32], shift: f32) -> f64 {
+    exp_sum_f32::<true>(row, shift)
+}
+
+/// The loop that the compiler vectorises for whatever the caller is compiled for. `FMA`: the processor multiplies and adds in
+/// one instruction; without it `mul_add` would be a slow function call.
+#[inline(always)]
+fn exp_sum_f32<const FMA: bool>(row: &mut [f32], shift: f32) -> f64 {
+    const LANES: usize = 64;
+    /// So many f32 are summed before the sum moves on to f64.
+    const GROUP: usize = 16 * LANES;
+    let mut sum = 0.0;
+    for group in row.chunks_mut(GROUP) {
+        let mut sums = [0f32; LANES];
+        let (chunks, rest) = group.as_chunks_mut::<LANES>();
+        for chunk in chunks {
+            for (s, x) in sums.iter_mut().zip(chunk) {
+                *x = exp::<FMA>(*x - shift);
+                *s += *x;
+            }
+        }
+        sum += sums.iter().map(|&s| f64::from(s)).sum::<f64>();
+        for x in rest {
+            *x = exp::<FMA>(*x - shift);
+            sum += f64::from(*x);
+        }
+    }
+    sum
+}
+
+/// exp of `x ≤ 0` to about 1e-7 relative: x = n ln 2 + r, a polynomial of degree 5 in r (Cephes), and n into the exponent bits.
+#[inline(always)]
+fn exp<const FMA: bool>(x: f32) -> f32 {
+    /// Below this the result would not be a normal number.
+    const SMALLEST: f32 = -87.336_54;
+    /// 1.5 · 2²³: adding it leaves the nearest integer in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let fma = |a: f32, b: f32, c: f32| if FMA { a.mul_add(b, c) } else { a * b + c };
+    // NaN compares false, and so stays NaN.
+    let clamped = if x < SMALLEST { SMALLEST } else { x };
+    let t = fma(clamped, std::f32::consts::LOG2_E, ROUND);
+    let n = t - ROUND;
+    // ln 2 in two parts, so that n ln 2 is subtracted without rounding.
+    let r = fma(n, 2.121_944_4e-4, fma(n, -0.693_359_4, clamped));
+    let mut p = fma(1.987_569_1e-4, r, 1.398_199_9e-3);
+    for c in [8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = fma(p, r, c);
+    }
+    let y = fma(p, r * r, r) + 1.0;
+    let power = f32::from_bits((t.to_bits() << 23).wrapping_add(0x3f80_0000));
+    if x < SMALLEST { 0.0 } else { y * power }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_right_to_two_units_in_the_last_place() {
+        let mut row: Vec<f32> = (0..200_000).map(|i| -(i as f32) * 87.3 / 200_000.0).collect();
+        let inputs = row.clone();
+        for portable in [false, true] {
+            row.copy_from_slice(&inputs);
+            let sum = if portable { exp_sum_f32::<false>(&mut row, 0.0) } else { f32::exp_sum(&mut row, 0.0) };
+            let mut expected = 0.0;
+            for (&x, &y) in inputs.iter().zip(&row) {
+                let exact = f64::from(x).exp();
+                expected += exact;
+                assert!((f64::from(y) - exact).abs() <= 2.4e-7 * exact, "exp({x}) = {y}, expected {exact}");
+            }
+            assert!((sum - expected).abs() < 1e-7 * expected);
+        }
+    }
+
+    #[test]
+    fn exp_of_what_is_masked_is_exactly_zero() {
+        let mut row = [f32::NEG_INFINITY, -1000.0, -88.0, 0.0];
+        assert_eq!(f32::exp_sum(&mut row, 0.0), 1.0);
+        assert_eq!(row, [0.0, 0.0, 0.0, 1.0]);
+        let mut row = [f64::NEG_INFINITY, 3.0];
+        assert_eq!(f64::exp_sum(&mut row, 3.0), 1.0);
+        assert_eq!(row, [0.0, 1.0]);
+        assert!(f32::exp_sum(&mut [f32::NAN; 3], 0.0).is_nan());
+    }
+
+    #[test]
+    fn max_and_dot_of_every_short_length() {
+        for n in 0..100 {
+            let x: Vec<f32> = (0..n).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
+            assert_eq!(f32::largest(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            assert_eq!(f32::dot(&x, &x), x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>());
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! InfoNCE: which candidate is mine?
+
+use super::contrast::{Contrast, Ragged};
+use super::{Options, RankingLoss, Similarity, Targets, check};
+use crate::{Error, Result};
+use burn::tensor::{Int, Tensor, TensorData};
+use std::collections::HashMap;
+
+/// InfoNCE (baselines-contrastive, 1): s_ij = ⟨a_i, b_j⟩/τ, L = mean_i [ −s_ii + log Σ_j exp s_ij ]; symmetric: the average with
+/// the roles exchanged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InfoNce {
+    temperature: f64,
+    normalize: bool,
+    symmetric: bool,
+    options: Options,
+}
+
+impl InfoNce {
+    /// On normalised rows, in one direction.
+    ///
+    /// # Errors
+    /// When `temperature` is not a finite number above 0.
+    pub fn new(temperature: f64) -> Result<Self> {
+        let temperature = check::positive("temperature", temperature)?;
+        Ok(Self { temperature, normalize: true, symmetric: false, options: Options::default() })
+    }
+
+    /// Whether rows are divided by their norms.
+    #[must_use]
+    pub fn normalize(mut self, normalize: bool) -> Self {
+        self.normalize = normalize;
+        self
+    }
+
+    /// Whether candidates look for their anchors too.
+    #[must_use]
+    pub fn symmetric(mut self, symmetric: bool) -> Self {
+        self.symmetric = symmetric;
+        self
+    }
+
+    /// Sets how it is computed.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The loss of two views `[n, d]`: row i of one belongs to row i of the other.
+    ///
+    /// # Errors
+    /// When the shapes differ, n < 2, a value is not finite, or a row to be normalised is zero.
+    pub fn forward(&self, z1: Tensor<2>, z2: Tensor<2>) -> Result<Tensor<1>> {
+        check::same_shape(("z1", &z1), ("z2", &z2))?;
+        check::rows("z1", &z1, 2)?;
+        let contrast = Contrast::new(Ragged::new((0..z1.dims()[0] as u32).map(|i| [i])), self.temperature, self.normalize, self.options);
+        let there = contrast.forward(("z1", z1.clone()), ("z2", z2.clone()))?.loss;
+        if !self.symmetric {
+            return Ok(there);
+        }
+        let back = contrast.forward(("z2", z2), ("z1", z1))?.loss;
+        Ok((there + back).mul_scalar(0.5))
+    }
+}
+
+impl RankingLoss for InfoNce {
+    /// Symmetric: the average with the loss of each anchor's positive among all anchors, where anchors that exclude that
+    /// candidate, or have it as their positive too, are left out.
+    fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>> {
+        let [n, m] = [anchors.dims()[0], candidates.dims()[0]];
+        let (positives, excluded) = Contrast::with_targets(targets, n, m)?;
+        if m < 2 {
+            return Err(Error::invalid(format!("{m} candidates: there are no negatives")));
+        }
+        let contrast = Contrast { excluded, ..Contrast::new(positives, self.temperature, self.normalize, self.options) };
+        if !self.symmetric {
+            return Ok(contrast.forward(("anchors", anchors), ("candidates", candidates))?.loss);
+        }
+        let own = Tensor::<1, Int>::from_data(TensorData::new(targets.positive.clone(), [n]), &candidates.device());
+        let turned = candidates.clone().select(0, own);
+        let reverse =
+            Contrast { positives: Ragged::new((0..n as u32).map(|i| [i])), excluded: Ragged::new(reversed(targets)), ..contrast.clone() };
+        let there = contrast.forward(("anchors", anchors.clone()), ("candidates", candidates))?.loss;
+        let back = reverse.forward(("positives", turned), ("anchors", anchors))?.loss;
+        Ok((there + back).mul_scalar(0.5))
+    }
+
+    fn describe(&self) -> String {
+        let similarity = Similarity::from_normalize(self.normalize);
+        format!("InfoNCE(temperature {}, {similarity}{})", self.temperature, if self.symmetric { ", symmetric" } else { "" })
+    }
+}
+
+/// For each anchor's positive, the other anchors that do not count against it.
+fn reversed(targets: &Targets) -> Vec<Vec<u32>> {
+    let mut related: HashMap<u32, Vec<u32>> = HashMap::new();
+    for (i, &p) in targets.positive.iter().enumerate() {
+        related.entry(p).or_default().push(i as u32);
+    }
+    for (i, list) in targets.excluded.iter().enumerate() {
+        for &j in list {
+            related.entry(j).or_default().push(i as u32);
+        }
+    }
+    let others = |(i, p): (usize, &u32)| related[p].iter().copied().filter(|&j| j as usize != i).collect();
+    targets.positive.iter().enumerate().map(others).collect()
+}

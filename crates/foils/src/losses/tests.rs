@@ -1,0 +1,227 @@
+//! The kernel and tensor operations give the same loss and gradients; special cases; what is refused.
+
+use super::*;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use proptest::prelude::*;
+
+fn leaf(rows: &[f64], dim: usize) -> Tensor<2> {
+    let data = TensorData::new(rows.to_vec(), [rows.len() / dim, dim]);
+    Tensor::from_data(data, (&Device::flex().autodiff(), DType::F64)).require_grad()
+}
+
+fn values<const D: usize>(x: Tensor<D>) -> Vec<f64> {
+    x.inner().into_data().iter::<f64>().collect()
+}
+
+/// Value, gradient of `a`, gradient of `b`.
+fn evaluate(a: &[f64], b: &[f64], dim: usize, f: impl Fn(Tensor<2>, Tensor<2>) -> Result<Tensor<1>>) -> Result<[Vec<f64>; 3]> {
+    let (a, b) = (leaf(a, dim), leaf(b, dim));
+    // Times 3, so that the gradient from above is not 1.
+    let loss = f(a.clone(), b.clone())?.mul_scalar(3.0);
+    let gradients = loss.backward();
+    let grad = |x: &Tensor<2>| x.grad(&gradients).map(values).unwrap_or_default();
+    Ok([values(loss), grad(&a), grad(&b)])
+}
+
+/// Runs a loss by both paths and returns the kernel's answer.
+fn both(a: &[f64], b: &[f64], dim: usize, f: impl Fn(Options, Tensor<2>, Tensor<2>) -> Result<Tensor<1>>) -> [Vec<f64>; 3] {
+    let by = |compute| evaluate(a, b, dim, |x, y| f(Options { compute, ..Options::default() }, x, y)).unwrap();
+    let (kernel, plain) = (by(Compute::Auto), by(Compute::TensorOps));
+    for (x, y) in kernel.iter().zip(&plain) {
+        let size = y.iter().fold(1.0, |l: f64, v| l.max(v.abs()));
+        let error = x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
+        assert!(x.len() == y.len() && error <= 1e-10 * size, "the paths differ by {error:e} of {size}");
+    }
+    kernel
+}
+
+/// Every loss over anchors, candidates and targets.
+fn ranking_losses(options: Options) -> Vec<Box<dyn RankingLoss>> {
+    let t = 0.2;
+    vec![
+        Box::new(MultipleNegativesRanking::new(1.0 / t).unwrap().options(options)),
+        Box::new(MultipleNegativesRanking::new(0.7).unwrap().similarity(Similarity::Dot).options(options)),
+        Box::new(InfoNce::new(t).unwrap().options(options)),
+        Box::new(InfoNce::new(t).unwrap().symmetric(true).options(options)),
+        Box::new(Dcl::new(t).unwrap().options(options)),
+        Box::new(Dcl::new(1.5).unwrap().normalize(false).options(options)),
+        Box::new(Dclw::new(t, 0.5).unwrap().options(options)),
+        Box::new(Dclw::new(t, 0.3).unwrap().detach_weight(true).options(options)),
+    ]
+}
+
+prop_compose! {
+    fn batch()(n in 2usize..12, extra in 0usize..9, dim in 1usize..6)(
+        dim in Just(dim),
+        a in prop::collection::vec(0.1..1.0f64, n * dim),
+        c in prop::collection::vec(-1.0..-0.1f64, (n + extra) * dim),
+        positive in prop::collection::vec(0..(n + extra) as u32, n),
+        // At most n - 2 of them, so that a negative is always left.
+        excluded in prop::collection::vec(prop::collection::btree_set(0..(n + extra) as u32, 0..n - 1), n),
+        any_excluded in any::<bool>(),
+    ) -> (Vec<f64>, Vec<f64>, usize, Targets) {
+        let excluded = excluded.into_iter().filter(|_| any_excluded).map(|s| s.into_iter().collect()).collect();
+        (a, c, dim, Targets { positive, excluded })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn ranking_losses_are_the_same_by_kernel_and_by_tensor_operations((a, c, dim, targets) in batch()) {
+        for k in 0..ranking_losses(Options::default()).len() {
+            both(&a, &c, dim, |options, x, y| ranking_losses(options)[k].forward(x, y, &targets));
+        }
+    }
+
+    #[test]
+    fn two_view_losses_are_the_same_by_kernel_and_by_tensor_operations((a, c, dim, _) in batch(), symmetric: bool, normalize: bool) {
+        let c = &c[..a.len()];
+        both(&a, c, dim, |o, x, y| InfoNce::new(0.3)?.normalize(normalize).symmetric(symmetric).options(o).forward(x, y));
+        both(&a, c, dim, |o, x, y| NtXent::new(0.3)?.normalize(normalize).options(o).forward(x, y));
+        both(&a, c, dim, |o, x, y| Dcl::new(0.3)?.normalize(normalize).symmetric(symmetric).options(o).forward(x, y));
+        both(&a, c, dim, |o, x, y| Dclw::new(0.3, 0.5)?.normalize(normalize).symmetric(symmetric).options(o).forward(x, y));
+    }
+}
+
+#[test]
+fn two_views_and_targets_say_the_same() {
+    let (a, b) = ([1.0, 0.2, -0.4, 0.9, 0.5, 0.5, 0.3, -1.0], [0.8, 0.1, -0.2, 1.0, 0.7, -0.5, 0.1, 0.4]);
+    let identity = Targets { positive: vec![0, 1, 2, 3], excluded: vec![] };
+    for symmetric in [false, true] {
+        let loss = InfoNce::new(0.1).unwrap().symmetric(symmetric);
+        let views = both(&a, &b, 2, |o, x, y| loss.options(o).forward(x, y));
+        let targets = both(&a, &b, 2, |o, x, y| RankingLoss::forward(&loss.options(o), x, y, &identity));
+        assert!((views[0][0] - targets[0][0]).abs() < 1e-12);
+    }
+    // DCL of one direction is the ranking form with both views of the others as candidates.
+    let z = [a, b].concat();
+    let targets = Targets { positive: vec![4, 5, 6, 7], excluded: vec![vec![0], vec![1], vec![2], vec![3]] };
+    for weighted in [false, true] {
+        let one = both(&a, &b, 2, |o, x, y| match weighted {
+            false => Dcl::new(0.1)?.symmetric(false).options(o).forward(x, y),
+            true => Dclw::new(0.1, 0.5)?.symmetric(false).options(o).forward(x, y),
+        });
+        let other = both(&a, &z, 2, |o, x, y| match weighted {
+            false => RankingLoss::forward(&Dcl::new(0.1)?.options(o), x, y, &targets),
+            true => RankingLoss::forward(&Dclw::new(0.1, 0.5)?.options(o), x, y, &targets),
+        });
+        assert!((one[0][0] - other[0][0]).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn mean_weight_of_dclw_is_one_and_identical_views_weigh_one() {
+    let z = [1.0, 0.2, -0.4, 0.9, 0.5, 0.5, 0.3, -1.0];
+    let dcl = both(&z, &z, 2, |o, x, y| Dcl::new(0.1)?.options(o).forward(x, y));
+    let dclw = both(&z, &z, 2, |o, x, y| Dclw::new(0.1, 0.5)?.detach_weight(true).options(o).forward(x, y));
+    assert!((dcl[0][0] - dclw[0][0]).abs() < 1e-12);
+}
+
+/// dcl, "must hold" (a): for every anchor the gradient of InfoNCE is q times that of DCL.
+#[test]
+fn infonce_is_dcl_times_the_coupling() {
+    let n = 9;
+    let wave = |step: f64| (0..n * 4).map(|i| (i as f64 * step).sin()).collect::<Vec<f64>>();
+    let (a, c) = (wave(0.7), wave(1.3));
+    for i in 0..n as u32 {
+        let targets = Targets { positive: vec![i], excluded: vec![] };
+        let anchor = &a[i as usize * 4..][..4];
+        let of = |loss: &dyn Fn(Options) -> Box<dyn RankingLoss>| both(anchor, &c, 4, |o, x, y| loss(o).forward(x, y, &targets));
+        let nce = of(&|o| Box::new(InfoNce::new(0.1).unwrap().options(o)));
+        let dcl = of(&|o| Box::new(Dcl::new(0.1).unwrap().options(o)));
+        // L_InfoNCE = log(1 + exp L_DCL), so q = sigmoid(L_DCL).
+        let q = 1.0 / (1.0 + (-dcl[0][0] / 3.0).exp());
+        for side in [1, 2] {
+            assert!(nce[side].iter().zip(&dcl[side]).all(|(x, y)| (x - q * y).abs() < 1e-10), "anchor {i}, q {q}");
+        }
+    }
+}
+
+#[test]
+fn reversed_direction_leaves_out_what_belongs_together() {
+    // Anchors 0 and 1 share a positive; anchor 2 excludes it. So 0's positive sees only anchor 0.
+    let targets = Targets { positive: vec![0, 0, 1], excluded: vec![vec![], vec![], vec![0]] };
+    let (a, c) = ([1.0, 0.0, 0.8, 0.6, 0.0, 1.0], [0.6, 0.8, -1.0, 0.1]);
+    let one = |symmetric| {
+        both(&a, &c, 2, |o, x, y| RankingLoss::forward(&InfoNce::new(1.0)?.symmetric(symmetric).options(o), x, y, &targets))[0][0]
+    };
+    let cos = |x: [f64; 2], y: [f64; 2]| (x[0] * y[0] + x[1] * y[1]) / (x[0].hypot(x[1]) * y[0].hypot(y[1]));
+    let to_c1 = [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]].map(|x| cos(x, [-1.0, 0.1]));
+    let back = (to_c1.iter().map(|s| s.exp()).sum::<f64>().ln() - to_c1[2]) / 3.0;
+    assert!((one(true) - (one(false) + 3.0 * back) / 2.0).abs() < 1e-12);
+}
+
+#[test]
+fn f32_and_constants_work_by_both_paths() {
+    let device = Device::flex().autodiff();
+    for compute in [Compute::Auto, Compute::TensorOps] {
+        let a = Tensor::<2>::from_floats([[1.0, 0.5], [0.2, -0.7]], &device).require_grad();
+        let c = Tensor::<2>::from_floats([[0.9, 0.1], [0.4, -0.6], [0.3, 0.3]], &Device::flex());
+        let targets = Targets { positive: vec![0, 1], excluded: vec![] };
+        let loss = Dclw::new(0.1, 0.5).unwrap().options(Options { compute, ..Options::default() });
+        let value = RankingLoss::forward(&loss, a.clone(), c.clone(), &targets).unwrap();
+        assert_eq!(value.dtype(), DType::F32);
+        assert!(values(a.grad(&value.backward()).unwrap()).iter().any(|g| *g != 0.0));
+        // Without any graph the value is the same.
+        let plain = RankingLoss::forward(&loss, a.inner(), c, &targets).unwrap();
+        assert!((values(value)[0] - values(plain)[0]).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn bad_input_is_refused_with_its_value() {
+    let ok = [1.0, 0.2, -0.4, 0.9];
+    let says = |result: Result<[Vec<f64>; 3]>, words: &[&str]| {
+        let message = result.unwrap_err().to_string();
+        assert!(words.iter().all(|w| message.contains(w)), "{message}");
+    };
+    for compute in [Compute::Auto, Compute::TensorOps] {
+        let options = Options { compute, ..Options::default() };
+        let run = |a: &[f64], b: &[f64]| evaluate(a, b, 2, |x, y| NtXent::new(0.1)?.options(options).forward(x, y));
+        says(run(&ok, &[1.0, 0.0, f64::NAN, 1.0]), &["row", "NaN"]);
+        says(run(&[f64::INFINITY, 0.0, 1.0, 1.0], &ok), &["row 0", "inf"]);
+        says(run(&[0.0, 0.0, 1.0, 1.0], &ok), &["row 0", "zero vector"]);
+        says(run(&ok[..2], &ok[..2]), &["1 rows", "no negatives"]);
+        says(run(&ok, &ok[..2]), &["z1", "[2, 2]", "z2", "[1, 2]"]);
+        says(evaluate(&ok, &ok, 2, |x, y| Dcl::new(0.1)?.options(options).forward(x.slice([0..1]), y.slice([0..1]))), &["no negatives"]);
+        let huge = ok.map(|v| v * 1e200);
+        says(evaluate(&huge, &huge, 2, |x, y| InfoNce::new(0.1)?.normalize(false).options(options).forward(x, y)), &["the loss is"]);
+        let ranked = |positive: Vec<u32>, excluded: Vec<Vec<u32>>| {
+            evaluate(&ok, &ok, 2, |x, y| {
+                RankingLoss::forward(
+                    &Dcl::new(0.1)?.options(options),
+                    x,
+                    y,
+                    &Targets { positive: positive.clone(), excluded: excluded.clone() },
+                )
+            })
+        };
+        says(ranked(vec![0], vec![]), &["1 positives for 2 anchors"]);
+        says(ranked(vec![0, 2], vec![]), &["anchor 1", "candidate 2 of 2"]);
+        says(ranked(vec![0, 1], vec![vec![9], vec![]]), &["anchor 0", "candidate 9 of 2"]);
+        says(ranked(vec![0, 1], vec![vec![]]), &["1 exclusion lists"]);
+        says(ranked(vec![0, 1], vec![vec![], vec![0]]), &["anchor 1 has no negatives"]);
+    }
+    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-320] {
+        assert!(InfoNce::new(bad).unwrap_err().to_string().contains("temperature"));
+        assert!(Dclw::new(0.1, bad).unwrap_err().to_string().contains("sigma"));
+        assert!(MultipleNegativesRanking::new(bad).is_err());
+    }
+    let f32s = Tensor::<2>::from_floats([[1.0, 0.5], [0.2, -0.7]], &Device::flex());
+    assert!(NtXent::new(0.1).unwrap().forward(f32s, leaf(&ok, 2)).unwrap_err().to_string().contains("F32"));
+}
+
+#[test]
+fn losses_by_name() {
+    for name in NAMES {
+        assert!(by_name(name, &LossSettings::default()).unwrap().describe().contains("0.05") || name == "mnrl");
+    }
+    let both = LossSettings { temperature: Some(0.1), scale: Some(10.0), ..Default::default() };
+    assert!(by_name("dcl", &both).is_err());
+    assert!(by_name("triplet", &LossSettings::default()).err().unwrap().to_string().contains("mnrl, infonce"));
+    let settings: LossSettings = serde_json::from_str(r#"{"scale": 10, "similarity": "dot"}"#).unwrap();
+    assert_eq!(by_name("dclw", &settings).unwrap().describe(), "DCLW(temperature 0.1, sigma 0.5, dot)");
+    assert!(serde_json::from_str::<LossSettings>(r#"{"tau": 1}"#).is_err());
+}

@@ -1,0 +1,241 @@
+//! The training loop.
+
+use super::candidates::{Batch, Counts};
+use super::validation::ValidationSet;
+use super::{BatchSampler, Epoch, EventWriter, Schedule, StepRecord, TrainSettings, TrainSummary, TrainingSet, Validation};
+use crate::data::{Collection, Example};
+use crate::losses::RankingLoss;
+use crate::models::Trainable;
+use crate::progress::Progress;
+use crate::{Error, Result, seed};
+use burn::tensor::Device;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Validations over a run when [`TrainSettings::validate_every`] is 0.
+const VALIDATIONS: usize = 10;
+/// Points of the loss curve that a summary keeps.
+const POINTS: usize = 2000;
+
+/// Trains `model` on `train` and leaves it with the weights of the best checkpoint by nDCG@10 on `validation`; when none beats
+/// the untuned encoder, with the weights that it came with (and [`TrainSummary::improved`] false).
+///
+/// Each batch holds one positive and up to [`TrainSettings::negatives_per_anchor`] mined negatives of each of its examples;
+/// every candidate serves every anchor, except that candidates whose text equals any positive that the training examples give
+/// to the anchor are masked ([`crate::losses::Targets::excluded`]) and counted. Batches come from [`BatchSampler`].
+/// With `log_dir`, the curves go to a TensorBoard event file there.
+///
+/// The same seed, data, settings and number of threads give the same weights to the bit, unless `max_minutes` cuts the run.
+///
+/// # Errors
+/// On unusable settings, examples or texts (named), an empty validation set, and a loss or gradient that is not finite (the
+/// step is named); the weights are then those of the best checkpoint so far.
+pub fn fit(
+    model: &mut dyn Trainable,
+    train: &[Example],
+    validation: &Collection,
+    loss: &dyn RankingLoss,
+    settings: &TrainSettings,
+    log_dir: Option<&Path>,
+) -> Result<TrainSummary> {
+    settings.check()?;
+    let mut clock = Clock::start();
+    let mut set = TrainingSet::new(train)?;
+    if (0..validation.qrels.len()).all(|q| validation.qrels.of(q).is_empty()) {
+        return Err(Error::invalid("the validation set has no query with a relevant document: no checkpoint could be chosen"));
+    }
+    let sampler = BatchSampler::new(&set, settings.batch_size)?;
+    let validation = ValidationSet::new(validation, &mut set);
+    let total: usize = (0..settings.epochs).map(|e| sampler.epoch(settings.seed, e).len()).sum();
+    if total == 0 {
+        return Err(Error::invalid("all training examples share their texts, so that no two can be in one batch"));
+    }
+    model.prepare(set.texts())?;
+    let log = log_dir.map(EventWriter::create).transpose()?;
+    clock.lap("prepare");
+    let mut run = Run {
+        untuned: model.snapshot(),
+        best: None,
+        since_best: 0,
+        model,
+        set: &set,
+        loss,
+        settings,
+        validation,
+        schedule: Schedule::new(settings.learning_rate, settings.warmup, total, settings.decay),
+        every: if settings.validate_every > 0 { settings.validate_every } else { total.div_ceil(VALIDATIONS) },
+        total,
+        device: Device::flex().autodiff(),
+        log,
+        progress: Progress::new(total as u64, "training"),
+        clock,
+        counts: Counts::default(),
+        summary: TrainSummary { settings: describe(settings, loss)?, examples: set.len(), ..TrainSummary::default() },
+    };
+    let result = run.all_epochs(&sampler);
+    let best = run.best.as_ref().unwrap_or(&run.untuned);
+    run.model.restore(best)?;
+    result?;
+    Ok(run.finish())
+}
+
+fn describe(settings: &TrainSettings, loss: &dyn RankingLoss) -> Result<serde_json::Value> {
+    let mut value = serde_json::to_value(settings).map_err(|e| Error::invalid(format!("the settings have no JSON form: {e}")))?;
+    value["objective"] = loss.describe().into();
+    Ok(value)
+}
+
+/// Wall-clock seconds by part.
+struct Clock {
+    started: Instant,
+    last: Instant,
+    parts: std::collections::BTreeMap<String, f64>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let now = Instant::now();
+        Self { started: now, last: now, parts: Default::default() }
+    }
+
+    /// Books the time since the last lap to `part`.
+    fn lap(&mut self, part: &str) {
+        let now = Instant::now();
+        *self.parts.entry(part.to_owned()).or_default() += (now - self.last).as_secs_f64();
+        self.last = now;
+    }
+}
+
+/// Why the loop goes on or ends.
+enum Next {
+    GoOn,
+    Stop(&'static str),
+}
+
+struct Run<'a> {
+    model: &'a mut dyn Trainable,
+    set: &'a TrainingSet<'a>,
+    loss: &'a dyn RankingLoss,
+    settings: &'a TrainSettings,
+    validation: ValidationSet<'a>,
+    schedule: Schedule,
+    every: usize,
+    total: usize,
+    device: Device,
+    log: Option<EventWriter>,
+    progress: Progress,
+    clock: Clock,
+    untuned: Vec<u8>,
+    /// Weights of the best checkpoint that beat the untuned encoder.
+    best: Option<Vec<u8>>,
+    since_best: usize,
+    counts: Counts,
+    summary: TrainSummary,
+}
+
+impl Run<'_> {
+    fn all_epochs(&mut self, sampler: &BatchSampler) -> Result<()> {
+        self.validate(0, 0.0)?;
+        let mut step = 0;
+        for number in 0..self.settings.epochs {
+            let epoch = sampler.epoch(self.settings.seed, number);
+            self.summary.left_out = epoch.left_out();
+            if let Next::Stop(why) = self.one_epoch(&epoch, number, &mut step)? {
+                self.summary.stopped = why.to_owned();
+                return Ok(());
+            }
+        }
+        self.summary.stopped = "epochs".to_owned();
+        Ok(())
+    }
+
+    fn one_epoch(&mut self, epoch: &Epoch, number: usize, step: &mut usize) -> Result<Next> {
+        // Streams of the seed: 2·epoch shuffles, 2·epoch + 1 draws positives and negatives.
+        let mut rng = seed::rng(self.settings.seed, 2 * number as u64 + 1);
+        for b in 0..epoch.len() {
+            *step += 1;
+            let batch = Batch::assemble(self.set, epoch.batch(b), self.settings.negatives_per_anchor, &mut rng);
+            let loss = self.one_step(&batch, *step).map_err(|e| Error::invalid(format!("training stopped at step {step}: {e}")))?;
+            self.clock.lap("train");
+            let over_time =
+                self.settings.max_minutes > 0.0 && self.clock.started.elapsed() > Duration::from_secs_f64(60.0 * self.settings.max_minutes);
+            if step.is_multiple_of(self.every) || *step == self.total || over_time {
+                self.validate(*step, number as f64 + (b + 1) as f64 / epoch.len() as f64)?;
+            }
+            let ndcg = self.summary.validations.last().map_or(0.0, |v| v.ndcg);
+            self.progress.say(format!("epoch {}/{} loss {loss:.4} nDCG@10 {ndcg:.4}", number + 1, self.settings.epochs));
+            self.progress.inc(1);
+            if over_time && *step < self.total {
+                return Ok(Next::Stop("time"));
+            }
+            if self.settings.patience > 0 && self.since_best >= self.settings.patience && *step < self.total {
+                return Ok(Next::Stop("early stopping"));
+            }
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn one_step(&mut self, batch: &Batch, step: usize) -> Result<f64> {
+        let rate = self.schedule.at(step);
+        let dropout = self.settings.seed.wrapping_add(2 * step as u64);
+        let anchors = self.model.forward(&batch.anchors, &self.device, dropout)?;
+        let candidates = self.model.forward(&batch.candidates, &self.device, dropout.wrapping_add(1))?;
+        let loss = self.loss.forward(anchors, candidates, &batch.targets)?;
+        let value = loss.clone().into_scalar::<f64>();
+        if !value.is_finite() {
+            let hint = "a lower learning rate or a higher temperature may help";
+            return Err(Error::invalid(format!("the loss is {value} at learning rate {rate}; {hint}")));
+        }
+        self.model.step(&mut loss.backward(), rate)?;
+        self.counts.add(batch.counts);
+        self.summary.steps.push(StepRecord { step, loss: value, learning_rate: rate });
+        if let Some(log) = &mut self.log {
+            log.scalar("train/loss", step, value)?;
+            log.scalar("train/learning_rate", step, rate)?;
+        }
+        Ok(value)
+    }
+
+    /// Looks at the validation queries and keeps the weights if they are the best so far.
+    fn validate(&mut self, step: usize, epoch: f64) -> Result<()> {
+        let ndcg = self.validation.ndcg(&*self.model)?;
+        self.summary.validations.push(Validation { step, epoch, ndcg });
+        if step == 0 {
+            (self.summary.untuned_ndcg, self.summary.best_ndcg) = (ndcg, ndcg);
+        } else if ndcg > self.summary.best_ndcg {
+            (self.summary.best_ndcg, self.summary.best_step) = (ndcg, step);
+            self.best = Some(self.model.snapshot());
+            self.since_best = 0;
+        } else {
+            self.since_best += 1;
+        }
+        if let Some(log) = &mut self.log {
+            log.scalar("validation/ndcg@10", step, ndcg)?;
+            log.flush()?;
+        }
+        self.clock.lap("validate");
+        Ok(())
+    }
+
+    fn finish(mut self) -> TrainSummary {
+        self.summary.improved = self.best.is_some();
+        self.summary.negatives = self.counts.per_anchor();
+        let (all, kept) = (std::mem::take(&mut self.summary.steps), POINTS);
+        let (count, stride) = (all.len(), all.len().div_ceil(kept).max(1));
+        // The last step is always among them.
+        self.summary.steps = all.into_iter().filter(|s| (count - s.step).is_multiple_of(stride)).collect();
+        self.clock.lap("train");
+        self.summary.seconds = std::mem::take(&mut self.clock.parts);
+        if !self.summary.improved {
+            let best = self.summary.validations[1..].iter().map(|v| v.ndcg).fold(f64::NEG_INFINITY, f64::max);
+            self.progress.println(format!(
+                "no checkpoint beat the untuned encoder on the validation queries (nDCG@10 {:.4}, best checkpoint {best:.4}): the untuned encoder is kept",
+                self.summary.untuned_ndcg
+            ));
+        }
+        self.summary
+    }
+}
+
+#[cfg(test)]
+mod tests;

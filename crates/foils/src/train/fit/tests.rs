@@ -1,0 +1,185 @@
+use super::*;
+use crate::losses::Targets;
+use crate::models::{Adapter, Head, StaticEncoder};
+use burn::tensor::{Tensor, TensorData, activation};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The ranking loss in plain tensor operations: cosine, scale 20, excluded candidates at −10⁹.
+struct Plain;
+
+impl RankingLoss for Plain {
+    fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>> {
+        let unit = |x: Tensor<2>| x.clone() / x.square().sum_dim(1).sqrt().clamp_min(1e-12);
+        let [n, m] = [anchors.dims()[0], candidates.dims()[0]];
+        let device = anchors.device();
+        let (mut mask, mut right) = (vec![0f32; n * m], vec![0f32; n * m]);
+        for (i, row) in targets.excluded.iter().enumerate() {
+            row.iter().for_each(|&c| mask[i * m + c as usize] = -1e9);
+        }
+        targets.positive.iter().enumerate().for_each(|(i, &c)| right[i * m + c as usize] = 1.0);
+        let constant = |v: Vec<f32>| Tensor::<2>::from_data(TensorData::new(v, [n, m]), &device);
+        let logits = unit(anchors).matmul(unit(candidates).transpose()) * 20.0 + constant(mask);
+        Ok((activation::log_softmax(logits, 1) * constant(right)).sum() * (-1.0 / n as f64))
+    }
+
+    fn describe(&self) -> String {
+        "plain".into()
+    }
+}
+
+/// Gives NaN at its third call.
+struct BreaksAtThree(AtomicUsize);
+
+impl RankingLoss for BreaksAtThree {
+    fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>> {
+        let loss = Plain.forward(anchors, candidates, targets)?;
+        Ok(if self.0.fetch_add(1, Ordering::Relaxed) == 2 { loss * f32::NAN } else { loss })
+    }
+
+    fn describe(&self) -> String {
+        "breaks".into()
+    }
+}
+
+/// Pushes anchors away from their positives.
+struct Backwards;
+
+impl RankingLoss for Backwards {
+    fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>> {
+        Ok(Plain.forward(anchors, candidates, targets)? * -1.0)
+    }
+
+    fn describe(&self) -> String {
+        "backwards".into()
+    }
+}
+
+/// 26 topics, each with its own words for questions and others for answers, and words in common: training can learn which
+/// belong together, and held-out pairs use the same words in other mixtures.
+fn pairs(from: usize, to: usize) -> Vec<Example> {
+    let pick = |i: usize, k: usize| (i * 7 + k * 3) % 5;
+    (from..to)
+        .map(|i| {
+            let topic = i % 26;
+            let word = |side: char, k: usize| format!("{side}{topic}w{}", pick(i / 26, k));
+            let common = i % 11;
+            Example::pair(
+                format!("{} {} the{common} n{i}", word('q', 0), word('q', 1)),
+                format!("{} {} the{common} m{i}", word('d', 0), word('d', 1)),
+            )
+        })
+        .collect()
+}
+
+fn tokenizer() -> tokenizers::Tokenizer {
+    let mut words = vec!["[UNK]".to_owned()];
+    words.extend((0..11).map(|i| format!("the{i}")));
+    for side in ['q', 'd'] {
+        words.extend((0..26).flat_map(|t| (0..5).map(move |k| format!("{side}{t}w{k}"))));
+    }
+    let vocabulary: serde_json::Map<_, _> = words.into_iter().enumerate().map(|(i, w)| (w, serde_json::Value::from(i))).collect();
+    let json = serde_json::json!({
+        "version": "1.0", "added_tokens": [], "pre_tokenizer": { "type": "WhitespaceSplit" },
+        "model": { "type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]" }
+    });
+    tokenizers::Tokenizer::from_bytes(json.to_string()).unwrap()
+}
+
+fn model() -> StaticEncoder {
+    StaticEncoder::random(tokenizer(), 32, None, 3).unwrap()
+}
+
+fn settings() -> TrainSettings {
+    TrainSettings { epochs: 6, batch_size: 64, learning_rate: 0.1, ..TrainSettings::default() }
+}
+
+fn held_out() -> Collection {
+    Collection::from_examples(&pairs(520, 650)).unwrap()
+}
+
+#[test]
+fn training_teaches_held_out_pairs_and_leaves_the_best_checkpoint() {
+    let home = tempfile::tempdir().unwrap();
+    for adapter in [false, true] {
+        let mut model: Box<dyn Trainable> = if adapter { Box::new(Adapter::new(Box::new(model()), Head::Gelu)) } else { Box::new(model()) };
+        let settings = TrainSettings { learning_rate: if adapter { 0.003 } else { 0.1 }, ..settings() };
+        let summary = fit(model.as_mut(), &pairs(0, 520), &held_out(), &Plain, &settings, Some(home.path())).unwrap();
+        assert!(summary.improved && summary.best_ndcg > summary.untuned_ndcg + 0.1, "{adapter}: {summary:?}");
+        assert_eq!(summary.examples, 520);
+        assert_eq!(summary.left_out, 0);
+        assert_eq!(summary.validations[0].ndcg, summary.untuned_ndcg);
+        // The first of the best: max_by takes the last of equals.
+        let best = summary.validations.iter().rev().max_by(|a, b| a.ndcg.total_cmp(&b.ndcg)).unwrap();
+        assert_eq!((best.ndcg, best.step), (summary.best_ndcg, summary.best_step));
+        // 520 examples in 9 batches of 57 or 58: everybody else's positive, nothing masked.
+        assert_eq!(summary.negatives.masked, 0.0);
+        assert!((summary.negatives.in_batch - (520.0 / 9.0 - 1.0)).abs() < 0.1, "{:?}", summary.negatives);
+        assert_eq!(summary.negatives.effective, summary.negatives.in_batch);
+        assert_eq!(summary.settings["batch_size"], 64);
+        // What is left is the best checkpoint, not the last.
+        let examples = pairs(520, 650);
+        let collection = Collection::from_examples(&examples).unwrap();
+        let mut texts = TrainingSet::new(&examples).unwrap();
+        let validation = ValidationSet::new(&collection, &mut texts);
+        model.prepare(texts.texts()).unwrap();
+        assert_eq!(validation.ndcg(model.as_ref()).unwrap(), summary.best_ndcg);
+    }
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 2, "one event file a run");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_and_another_seed_does_not() {
+    let mut with_negatives = pairs(0, 260);
+    for i in 0..260 {
+        with_negatives[i].negatives = (1..6).map(|k| pairs(i + k, i + k + 1)[0].positives[0].clone()).collect();
+    }
+    let trained = |seed| {
+        let mut model = model();
+        let settings = TrainSettings { seed, epochs: 2, negatives_per_anchor: 2, patience: 0, ..settings() };
+        let summary = fit(&mut model, &with_negatives, &held_out(), &Plain, &settings, None).unwrap();
+        (model.snapshot(), summary.steps.iter().map(|s| s.loss.to_bits()).collect::<Vec<_>>())
+    };
+    assert_eq!(trained(1), trained(1));
+    assert_ne!(trained(1).1, trained(2).1);
+}
+
+#[test]
+fn when_nothing_helps_the_untuned_encoder_is_kept() {
+    let mut model = model();
+    let before = model.snapshot();
+    let settings = TrainSettings { patience: 2, validate_every: 1, ..settings() };
+    let summary = fit(&mut model, &pairs(0, 520), &held_out(), &Backwards, &settings, None).unwrap();
+    assert!(!summary.improved);
+    assert_eq!((summary.best_step, summary.best_ndcg), (0, summary.untuned_ndcg));
+    assert_eq!(model.snapshot(), before);
+    assert_eq!(summary.stopped, "early stopping");
+    assert_eq!(summary.steps.len(), 2, "two validations without a new best");
+}
+
+#[test]
+fn a_loss_that_is_nan_stops_with_its_step() {
+    let message =
+        fit(&mut model(), &pairs(0, 520), &held_out(), &BreaksAtThree(AtomicUsize::new(0)), &settings(), None).unwrap_err().to_string();
+    assert!(message.contains("step 3") && message.contains("NaN"), "{message}");
+}
+
+#[test]
+fn the_clock_stops_a_run() {
+    let settings = TrainSettings { max_minutes: 1e-9, ..settings() };
+    let summary = fit(&mut model(), &pairs(0, 520), &held_out(), &Plain, &settings, None).unwrap();
+    assert_eq!((summary.stopped.as_str(), summary.steps.len()), ("time", 1));
+    assert_eq!(summary.validations.len(), 2, "the one step was still looked at");
+}
+
+#[test]
+fn unusable_input_is_refused_before_anything_happens() {
+    let fails = |train: &[Example], validation: &Collection, settings: &TrainSettings| {
+        fit(&mut model(), train, validation, &Plain, settings, None).unwrap_err().to_string()
+    };
+    assert!(fails(&[], &held_out(), &settings()).contains("no training examples"));
+    assert!(fails(&pairs(0, 1), &held_out(), &settings()).contains("at least two"));
+    assert!(fails(&pairs(0, 99), &Collection::default(), &settings()).contains("validation"));
+    assert!(fails(&pairs(0, 99), &held_out(), &TrainSettings { epochs: 0, ..settings() }).contains("epochs"));
+    let same = vec![Example::pair("q0w0", "d0w0"); 9];
+    assert!(fails(&same, &held_out(), &settings()).contains("share"));
+}
