@@ -2,3 +2,6 @@
 //! [`conformance`] registry, which holds the library to golden vectors.
 
 pub mod conformance;
+pub mod papers;
+pub mod report;
+pub mod study;

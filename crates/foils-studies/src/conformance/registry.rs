@@ -1,6 +1,6 @@
 //! Function name → library call. A golden file's functions live in the module of its name and are listed here.
 
-use super::{Case, Outputs, baselines_mining, eci, retrieval_metrics};
+use super::{Case, Outputs, baselines_mining};
 use foils::Result;
 use std::collections::HashMap;
 
@@ -9,6 +9,7 @@ pub type Function = fn(&Case) -> Result<Outputs>;
 
 /// Every known function by name.
 pub fn functions() -> HashMap<&'static str, Function> {
-    let tables: [&[(&'static str, Function)]; _] = [baselines_mining::FUNCTIONS, eci::FUNCTIONS, retrieval_metrics::FUNCTIONS];
+    let tables: [&[(&'static str, Function)]; _] =
+        [baselines_mining::FUNCTIONS, super::eci::FUNCTIONS, super::retrieval_metrics::FUNCTIONS];
     tables.into_iter().flatten().copied().collect()
 }

@@ -5,6 +5,7 @@ mod collection;
 mod embeddings;
 mod example;
 pub mod formats;
+pub mod images;
 pub mod registry;
 pub mod text;
 

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod folder;
+pub mod image;
 mod lazy_adamw;
 mod load;
 mod static_encoder;

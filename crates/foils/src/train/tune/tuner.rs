@@ -1,0 +1,102 @@
+//! What the steps of a tuning run share: the data, the encoder and how it was before, and its vectors of the training texts.
+
+use super::{Strategy, TuneData, TuneSettings};
+use crate::Result;
+use crate::data::{Collection, Embeddings, Example};
+use crate::diagnostics::{ScoreReport, ScoreSettings, gather, score_embedded};
+use crate::losses::{self, LossSettings};
+use crate::metrics::{EvaluateSettings, Evaluated, Vectors, evaluate};
+use crate::models::{self, Encoder, Trainable};
+use crate::negatives::{MineSummary, mine};
+use crate::train::{TrainSettings, TrainSummary, fit};
+use std::path::Path;
+
+/// An encoder and the data it is tuned on. Every training starts from the encoder as it was loaded.
+pub struct Tuner<'a> {
+    data: &'a TuneData,
+    settings: &'a TuneSettings,
+    encoder: Box<dyn Trainable>,
+    untuned: Vec<u8>,
+    training: Collection,
+    queries: Embeddings,
+    documents: Embeddings,
+}
+
+impl<'a> Tuner<'a> {
+    /// Loads the encoder and embeds the training queries and documents with it, once.
+    ///
+    /// # Errors
+    /// When the encoder cannot be loaded, or a text cannot be embedded.
+    pub fn new(data: &'a TuneData, settings: &'a TuneSettings) -> Result<Self> {
+        settings.mine.validate()?;
+        settings.train.check()?;
+        let encoder = models::load(&settings.encoder, settings.seed)?;
+        let training = Collection::from_examples(&data.train)?;
+        let (queries, documents) = (embed(&*encoder, &training.queries.texts)?, embed(&*encoder, &training.corpus.texts)?);
+        Ok(Self { data, settings, untuned: encoder.snapshot(), encoder, training, queries, documents })
+    }
+
+    /// The encoder as the last training left it.
+    pub fn encoder(&self) -> &dyn Encoder {
+        &*self.encoder
+    }
+
+    /// The settings of the run.
+    pub fn settings(&self) -> &TuneSettings {
+        self.settings
+    }
+
+    /// The training pairs with the negatives that a strategy gives them, and the account of the mining. Without mining they are the
+    /// pairs as they were read, with the negatives that the file had.
+    ///
+    /// # Errors
+    /// As [`mine`].
+    pub fn examples(&self, strategy: &Strategy) -> Result<(Vec<Example>, Option<MineSummary>)> {
+        let Some(settings) = &strategy.mine else { return Ok((self.data.train.clone(), None)) };
+        let mined = mine(&self.training, Some((&self.queries, &self.documents)), settings)?;
+        Ok((mined.examples(&self.training).collect(), Some(mined.summary)))
+    }
+
+    /// Scores sets of negatives for the training queries with the untuned encoder.
+    ///
+    /// # Errors
+    /// As [`score_embedded`].
+    pub fn score(&self, sets: &[(String, Vec<Example>)]) -> Result<ScoreReport> {
+        // The training pairs come first, so that the collection's texts have the places that the vectors have.
+        let (collection, sets) = gather(Some(&self.data.train), sets)?;
+        score_embedded(&collection, &sets, &self.queries, &self.documents, &ScoreSettings::default())
+    }
+
+    /// Trains the untuned encoder on `examples`.
+    ///
+    /// # Errors
+    /// As [`fit`].
+    pub fn train(&mut self, examples: &[Example], settings: &TrainSettings, logs: Option<&Path>) -> Result<TrainSummary> {
+        self.encoder.restore(&self.untuned)?;
+        let loss = losses::by_name(&settings.loss, &LossSettings { temperature: Some(settings.temperature), ..LossSettings::default() })?;
+        let settings = TrainSettings { seed: self.settings.seed, ..settings.clone() };
+        fit(&mut *self.encoder, examples, &self.data.validation, &*loss, &settings, logs)
+    }
+
+    /// Evaluates the encoder as it is against the untuned one.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn evaluate(&mut self, collection: &Collection) -> Result<Evaluated> {
+        let after = self.vectors(collection)?;
+        let tuned = self.encoder.snapshot();
+        self.encoder.restore(&self.untuned)?;
+        let before = self.vectors(collection)?;
+        self.encoder.restore(&tuned)?;
+        let [before, after] = [&before, &after].map(|(queries, documents)| Vectors { queries, documents });
+        evaluate(collection, Some(before), after, &EvaluateSettings::default())
+    }
+
+    fn vectors(&self, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
+        Ok((embed(&*self.encoder, &collection.queries.texts)?, embed(&*self.encoder, &collection.corpus.texts)?))
+    }
+}
+
+fn embed(encoder: &dyn Encoder, texts: &[String]) -> Result<Embeddings> {
+    encoder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+}
