@@ -39,6 +39,8 @@ fn the_page_has_every_section_and_its_numbers() {
         "Filter: relative_margin</th><td class=\"number\">−61,207</td><td class=\"number\">39.7\u{a0}%</td>",
         "Equals a positive: same text</th><td class=\"number\">−214</td>",
         "Passed, but not needed</th><td class=\"number\">−56,132</td>",
+        "41,702 candidates (27.0\u{a0}%) score above the lowest positive of their query; of the negatives kept, 212 (0.8\u{a0}%) do.",
+        "<td class=\"number\">31.0\u{a0}%<small>[29.9\u{a0}%, 32.1\u{a0}%]</small></td>",
         "131 of 5,142 queries got too few negatives; the first 20",
         "⚠ Do not trust ECI here.",
         "✓ Chosen: hybrid, relative margin 0.05",
