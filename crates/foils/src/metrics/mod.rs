@@ -4,13 +4,13 @@ mod agreement;
 mod bootstrap;
 mod evaluate;
 mod evaluation;
-mod ranking;
 mod knn;
+mod ranking;
 
 pub use agreement::{RankAgreement, rank_agreement};
 pub use bootstrap::Bootstrap;
 pub(crate) use evaluate::check_embeddings;
 pub use evaluate::{EvaluateSettings, Evaluated, Vectors, evaluate, evaluate_rankings};
 pub use evaluation::{Comparison, Evaluation, Histogram, Interval, Mover};
-pub use ranking::{Gain, MapDenominator, PerQuery, RankMetrics, RetrievalSettings, of_run, retrieval_metrics};
 pub use knn::{KnnPrediction, KnnSettings, knn_predict};
+pub use ranking::{Gain, MapDenominator, PerQuery, RankMetrics, RetrievalSettings, of_run, retrieval_metrics};

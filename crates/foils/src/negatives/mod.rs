@@ -15,6 +15,6 @@ mod mining_tests;
 pub use candidates::Candidates;
 pub use hard::{HardNegativeSettings, HardNegatives, mine_hard_negatives};
 pub use mining::{MineSettings, Mined, ScoredBy, mine};
-pub use select::{Sampling, Tally};
 pub use queue::{Queue, queue_update};
+pub use select::{Sampling, Tally};
 pub use summary::{EqualToPositive, MineSummary, Quantiles, Removed, TooFew};

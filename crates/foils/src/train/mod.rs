@@ -3,9 +3,9 @@
 mod batches;
 mod candidates;
 mod fit;
+mod grad_cache;
 mod schedule;
 mod settings;
-mod grad_cache;
 mod summary;
 mod tensorboard;
 mod training_set;
@@ -14,9 +14,9 @@ mod validation;
 
 pub use batches::{BatchSampler, Epoch};
 pub use fit::fit;
+pub use grad_cache::{Chunk, ChunkEncoder, Side, cached_gradients};
 pub use schedule::{Decay, Schedule};
 pub use settings::TrainSettings;
-pub use grad_cache::{Chunk, ChunkEncoder, Side, cached_gradients};
 pub use summary::{NegativesSeen, StepRecord, TrainSummary, Validation};
 pub use tensorboard::EventWriter;
 pub use training_set::TrainingSet;
