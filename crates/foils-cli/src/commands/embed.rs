@@ -1,13 +1,90 @@
-//! `foils embed`.
+//! `foils embed`: texts to vectors.
 
 use crate::Status;
-use foils::{Error, Result};
+use foils::data::formats::vectors;
+use foils::{Error, Result, files, models};
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
 
-/// Not here yet.
+/// Embed the lines of a text file, or a field of a JSONL file, with any encoder.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// One text a line (.txt), or one JSON object a line (.jsonl); also with .gz or .zst.
+    input: PathBuf,
+    /// The encoder: wordllama, static-random, or a saved model's folder.
+    #[arg(long, value_name = "DIR")]
+    model: String,
+    /// Where to write the vectors: .npy or .safetensors, a row for each line.
+    #[arg(short, long)]
+    output: PathBuf,
+    /// The field of the JSON objects that holds the text.
+    #[arg(long, default_value = "text")]
+    field: String,
+    /// Divide every vector by its length.
+    #[arg(long)]
+    normalize: bool,
+    /// For static-random.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
 
 /// Runs the command.
-pub fn run(_: &Args) -> Result<Status> {
-    Err(Error::invalid("`foils embed` is not built yet"))
+pub fn run(args: &Args) -> Result<Status> {
+    if !vectors::is_vectors(&args.output) {
+        return Err(Error::file(&args.output, None, "vectors are written as .npy or .safetensors"));
+    }
+    let texts = read_texts(&args.input, &args.field)?;
+    let model = models::load(&args.model, args.seed)?;
+    let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
+    // A line is a text, so the position that an error names is the line.
+    let mut embeddings = model.embed(&refs).map_err(|e| Error::file(&args.input, None, e.to_string()))?;
+    if args.normalize {
+        if let Some(row) = embeddings.first_zero_row() {
+            return Err(Error::file(&args.input, row as u64 + 1, "the vector of this text is 0 and has no direction to normalise"));
+        }
+        embeddings = embeddings.normalized();
+    }
+    vectors::write(&args.output, &embeddings)?;
+    println!("{} vectors of {} values in {}", embeddings.rows(), embeddings.dim(), args.output.display());
+    Ok(Status::Ok)
+}
+
+/// The texts of a file, one a line.
+fn read_texts(path: &Path, field: &str) -> Result<Vec<String>> {
+    let json = is_jsonl(path);
+    let mut texts = Vec::new();
+    for (i, line) in files::open(path)?.lines().enumerate() {
+        let at = i as u64 + 1;
+        let line = line.map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidData => Error::file(path, at, "is not UTF-8 text"),
+            _ => Error::io("read", path)(e),
+        })?;
+        let text = if json { json_field(path, at, &line, field)? } else { line };
+        if text.trim().is_empty() {
+            return Err(Error::file(path, at, "an empty text has no vector"));
+        }
+        texts.push(text);
+    }
+    if texts.is_empty() {
+        return Err(Error::file(path, None, "is empty; there is nothing to embed"));
+    }
+    Ok(texts)
+}
+
+fn is_jsonl(path: &Path) -> bool {
+    let name = path.to_string_lossy().to_lowercase();
+    let name = [".gz", ".zst", ".zstd"].iter().find_map(|s| name.strip_suffix(s)).unwrap_or(&name);
+    [".jsonl", ".ndjson", ".json"].iter().any(|s| name.ends_with(s))
+}
+
+fn json_field(path: &Path, at: u64, line: &str, field: &str) -> Result<String> {
+    let value: serde_json::Value = serde_json::from_str(line).map_err(|e| Error::file(path, at, format!("is not a JSON object: {e}")))?;
+    match value.get(field) {
+        Some(serde_json::Value::String(text)) => Ok(text.clone()),
+        Some(other) => Err(Error::file(path, at, format!("the field {field:?} is {other}, not a text"))),
+        None => {
+            let names = value.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
+            Err(Error::file(path, at, format!("has no field {field:?}; it has {names} (choose one with --field)")))
+        }
+    }
 }

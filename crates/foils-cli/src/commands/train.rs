@@ -1,13 +1,224 @@
-//! `foils train`.
+//! `foils train`: an encoder on pairs and their negatives.
 
-use crate::Status;
-use foils::{Error, Result};
+use crate::{Status, output};
+use clap::ValueEnum;
+use foils::data::Collection;
+use foils::data::formats::{Columns, read_all};
+use foils::models::{self, Adapter, FolderWriter, Head};
+use foils::train::{Decay, TrainSettings, TrainSummary, fit};
+use foils::{Error, Result, files};
+use std::path::{Path, PathBuf};
 
-/// Not here yet.
+/// Train an encoder on pairs, with in-batch and mined negatives, and keep the checkpoint that ranks the validation queries best.
+///
+/// Writes a sentence-transformers folder with train.json (what happened) and train.toml (the settings) in it.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Training examples (.jsonl, .csv, .tsv, .parquet): pairs, or with negatives, as `foils mine` writes them.
+    examples: PathBuf,
+    /// Examples, or a BEIR folder, to choose the checkpoint by nDCG@10; their documents are what is searched.
+    #[arg(long, value_name = "FILE")]
+    validation: PathBuf,
+    /// The encoder to start from: wordllama, static-random, or a saved model's folder.
+    #[arg(long, default_value = "wordllama")]
+    encoder: String,
+    /// Where to write the trained model.
+    #[arg(short, long, value_name = "MODEL_DIR")]
+    output: PathBuf,
+    /// Leave the encoder as it is and train dense layers on top of it.
+    #[arg(long, value_enum, value_name = "FORM")]
+    adapter: Option<HeadArg>,
+    /// Settings as TOML, by the names of the options below with _ for -; options given here win.
+    #[arg(long, value_name = "TOML")]
+    config: Option<PathBuf>,
+    /// Where TensorBoard event files go [default: MODEL_DIR with "-logs" behind it].
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// Print what happened as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum HeadArg {
+    /// One linear layer.
+    Linear,
+    /// Two layers with ReLU between them.
+    Relu,
+    /// Two layers with GELU between them.
+    Gelu,
+}
+
+impl From<HeadArg> for Head {
+    fn from(head: HeadArg) -> Self {
+        match head {
+            HeadArg::Linear => Self::Linear,
+            HeadArg::Relu => Self::Relu,
+            HeadArg::Gelu => Self::Gelu,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DecayArg {
+    Constant,
+    Linear,
+    Cosine,
+}
+
+impl From<DecayArg> for Decay {
+    fn from(decay: DecayArg) -> Self {
+        match decay {
+            DecayArg::Constant => Self::Constant,
+            DecayArg::Linear => Self::Linear,
+            DecayArg::Cosine => Self::Cosine,
+        }
+    }
+}
+
+/// Training settings, each over a settings file over the default.
+#[derive(clap::Args, Clone, Default)]
+pub struct SettingArgs {
+    /// The objective: mnrl, infonce, dcl or dclw [default: mnrl].
+    #[arg(long, help_heading = "Training")]
+    loss: Option<String>,
+    /// Softmax temperature [default: 0.05].
+    #[arg(long, help_heading = "Training")]
+    temperature: Option<f64>,
+    /// Passes over the examples.
+    #[arg(long, help_heading = "Training")]
+    epochs: Option<usize>,
+    /// Examples in a batch.
+    #[arg(long, help_heading = "Training")]
+    batch_size: Option<usize>,
+    /// The peak learning rate.
+    #[arg(long, help_heading = "Training")]
+    learning_rate: Option<f64>,
+    /// Share of the steps in which the learning rate rises.
+    #[arg(long, help_heading = "Training")]
+    warmup: Option<f64>,
+    /// How the learning rate falls afterwards.
+    #[arg(long, value_enum, help_heading = "Training")]
+    decay: Option<DecayArg>,
+    /// Mined negatives used for each anchor in each epoch; 0: in-batch negatives only.
+    #[arg(long, help_heading = "Training")]
+    negatives_per_anchor: Option<usize>,
+    /// Steps between validations; 0: ten over the run.
+    #[arg(long, help_heading = "Training")]
+    validate_every: Option<usize>,
+    /// Stop after this many validations without a new best; 0: never.
+    #[arg(long, help_heading = "Training")]
+    patience: Option<usize>,
+    /// Fixes the batches and all that is drawn.
+    #[arg(long, help_heading = "Training")]
+    seed: Option<u64>,
+    /// Stop after this many minutes; 0: no limit.
+    #[arg(long, help_heading = "Training")]
+    max_minutes: Option<f64>,
+}
+
+impl SettingArgs {
+    /// Puts the given options over `settings`.
+    pub fn apply(&self, settings: &mut TrainSettings) {
+        fn set<T: Clone>(target: &mut T, option: &Option<T>) {
+            if let Some(value) = option {
+                *target = value.clone();
+            }
+        }
+        set(&mut settings.loss, &self.loss);
+        set(&mut settings.temperature, &self.temperature);
+        set(&mut settings.epochs, &self.epochs);
+        set(&mut settings.batch_size, &self.batch_size);
+        set(&mut settings.learning_rate, &self.learning_rate);
+        set(&mut settings.warmup, &self.warmup);
+        set(&mut settings.decay, &self.decay.map(Decay::from));
+        set(&mut settings.negatives_per_anchor, &self.negatives_per_anchor);
+        set(&mut settings.validate_every, &self.validate_every);
+        set(&mut settings.patience, &self.patience);
+        set(&mut settings.seed, &self.seed);
+        set(&mut settings.max_minutes, &self.max_minutes);
+    }
+}
 
 /// Runs the command.
-pub fn run(_: &Args) -> Result<Status> {
-    Err(Error::invalid("`foils train` is not built yet"))
+pub fn run(args: &Args) -> Result<Status> {
+    let mut settings = match &args.config {
+        Some(path) => read_toml(path)?,
+        None => TrainSettings::default(),
+    };
+    args.settings.apply(&mut settings);
+    settings.check()?;
+    let loss = settings.objective()?;
+    // Not after an hour of training: can the model be written where it is to go?
+    drop(FolderWriter::create(&args.output)?);
+
+    let train = read_all(&args.examples, &Columns::default())?;
+    let validation = read_collection(&args.validation)?;
+    let mut model = models::load(&args.encoder, settings.seed)?;
+    if let Some(head) = args.adapter {
+        model = Box::new(Adapter::new(model, head.into()));
+    }
+    let logs = args.log_dir.clone().unwrap_or_else(|| beside(&args.output));
+    let summary = fit(model.as_mut(), &train, &validation, loss.as_ref(), &settings, Some(&logs))?;
+
+    model.save(&args.output)?;
+    files::write_json(args.output.join("train.json"), &summary)?;
+    let text = toml::to_string(&settings).map_err(|e| Error::invalid(format!("the settings have no TOML form: {e}")))?;
+    files::write(args.output.join("train.toml"), text)?;
+    if args.json {
+        output::json(&summary)?
+    } else {
+        print(&summary, &args.output, &logs)
+    }
+    Ok(Status::Ok)
+}
+
+/// Settings from a TOML file.
+fn read_toml(path: &Path) -> Result<TrainSettings> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    toml::from_str(&text).map_err(|e| {
+        let line = e.span().map(|s| text[..s.start].lines().count().max(1) as u64);
+        Error::file(path, line, e.message())
+    })
+}
+
+/// A BEIR folder, or examples in a file.
+fn read_collection(path: &Path) -> Result<Collection> {
+    Collection::from_examples(&read_all(path, &Columns::default())?)
+}
+
+fn beside(model: &Path) -> PathBuf {
+    let mut name = model.as_os_str().to_owned();
+    name.push("-logs");
+    name.into()
+}
+
+fn print(summary: &TrainSummary, model: &Path, logs: &Path) {
+    let mut curve = output::table(&["step", "epoch", "nDCG@10 (validation)"]);
+    for v in &summary.validations {
+        let mark = if v.step == summary.best_step { " ← kept" } else { "" };
+        curve.add_row([v.step.to_string(), format!("{:.2}", v.epoch), format!("{:.4}{mark}", v.ndcg)]);
+    }
+    println!("{curve}");
+    let n = &summary.negatives;
+    println!(
+        "each anchor saw {:.1} negatives: {:.1} in-batch, {:.1} mined for it, {:.1} mined for others; {:.2} masked because they equal a positive of it",
+        n.effective, n.in_batch, n.own, n.others, n.masked
+    );
+    if summary.left_out > 0 {
+        println!("{} of {} examples found no batch without a text of theirs (last epoch)", summary.left_out, summary.examples);
+    }
+    if summary.improved {
+        let gain = 100.0 * (summary.best_ndcg / summary.untuned_ndcg - 1.0);
+        println!(
+            "validation nDCG@10 {:.4} → {:.4} ({gain:+.1} %), stopped by: {}",
+            summary.untuned_ndcg, summary.best_ndcg, summary.stopped
+        );
+    } else {
+        println!("no checkpoint beat the untuned encoder on validation data: {} holds the untuned one", model.display());
+    }
+    let seconds: f64 = summary.seconds.values().sum();
+    println!("{seconds:.1} s; model in {}, curves in {}", model.display(), logs.display());
 }

@@ -39,16 +39,17 @@ pub fn loss_and_gradients<const D: usize>(loss: Tensor<1>, inputs: &[(&str, &Ten
     Ok(outputs)
 }
 
-/// Runs `f` by the kernels and by tensor operations, and returns what the kernels gave if both say the same.
-pub fn by_both_paths(f: impl Fn(Options) -> Result<Outputs>) -> Result<Outputs> {
+/// Runs `f` by the kernels and by tensor operations, and returns what the kernels gave if both say the same to the case's
+/// tolerance.
+pub fn by_both_paths(case: &Case, f: impl Fn(Options) -> Result<Outputs>) -> Result<Outputs> {
     let by = |compute| f(Options { compute, zero_rows: ZeroRows::Allow });
     let (kernel, plain) = (by(Compute::Auto)?, by(Compute::TensorOps)?);
     for (name, ours) in kernel.iter() {
         let other = plain.get(name).ok_or_else(|| Error::invalid(format!("tensor operations do not return `{name}`")))?;
-        let size = other.data.iter().fold(1.0, |l: f64, v| l.max(v.abs()));
-        let error = ours.data.iter().zip(&other.data).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        if ours.shape != other.shape || !(error <= 1e-10 * size) {
-            return Err(Error::invalid(format!("`{name}`: the kernel and tensor operations differ by {error:.3e}")));
+        let size = other.data.iter().fold(0.0, |l: f64, v| l.max(v.abs()));
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= case.atol + case.rtol * size;
+        if ours.shape != other.shape || !ours.data.iter().zip(&other.data).all(near) {
+            return Err(Error::invalid(format!("`{name}`: the kernel and tensor operations differ: {ours:?} and {other:?}")));
         }
     }
     Ok(kernel)

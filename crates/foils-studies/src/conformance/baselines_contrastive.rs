@@ -26,7 +26,7 @@ const ANY_ROWS: Options = Options { compute: foils::losses::Compute::Auto, zero_
 
 fn info_nce(case: &Case) -> Result<Outputs> {
     let loss = InfoNce::new(case.param("temperature")?)?.normalize(case.param("normalize")?).symmetric(case.param("symmetric")?);
-    by_both_paths(|options| {
+    by_both_paths(case, |options| {
         let (z1, z2) = (leaf(case, "z1")?, leaf(case, "z2")?);
         loss_and_gradients(loss.options(options).forward(z1.clone(), z2.clone())?, &[("z1", &z1), ("z2", &z2)])
     })
@@ -34,7 +34,7 @@ fn info_nce(case: &Case) -> Result<Outputs> {
 
 fn nt_xent(case: &Case) -> Result<Outputs> {
     let loss = NtXent::new(case.param("temperature")?)?.normalize(case.param("normalize")?);
-    by_both_paths(|options| {
+    by_both_paths(case, |options| {
         let (z1, z2) = (leaf(case, "z1")?, leaf(case, "z2")?);
         loss_and_gradients(loss.options(options).forward(z1.clone(), z2.clone())?, &[("z1", &z1), ("z2", &z2)])
     })
@@ -42,7 +42,7 @@ fn nt_xent(case: &Case) -> Result<Outputs> {
 
 fn moco_info_nce(case: &Case) -> Result<Outputs> {
     let loss = MocoInfoNce::new(case.param("temperature")?)?.normalize(case.param("normalize")?);
-    by_both_paths(|options| {
+    by_both_paths(case, |options| {
         let query = leaf(case, "query")?;
         let output = loss.options(options).forward(query.clone(), constant(case, "key")?, constant(case, "queue")?)?;
         Ok(loss_and_gradients(output.loss, &[("query", &query)])?.with("proxy_top1", Array::scalar(output.proxy_top1)))
@@ -77,7 +77,7 @@ fn sup_con(case: &Case) -> Result<Outputs> {
     let loss =
         SupCon::new(case.param("temperature")?)?.base_temperature(case.param("base_temperature")?)?.normalize(case.param("normalize")?);
     let labels = case.input("labels")?.integers()?;
-    by_both_paths(|options| {
+    by_both_paths(case, |options| {
         let features = leaf(case, "features")?;
         loss_and_gradients(loss.options(options).forward(features.clone(), &labels)?, &[("features", &features)])
     })

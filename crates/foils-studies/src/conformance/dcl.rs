@@ -11,7 +11,7 @@ pub const FUNCTIONS: &[(&str, Function)] =
 
 fn dcl_loss(case: &Case) -> Result<Outputs> {
     let loss = Dcl::new(case.param("temperature")?)?.normalize(case.param("normalize")?).symmetric(case.param("symmetric")?);
-    by_both_paths(|options| {
+    by_both_paths(case, |options| {
         let (z1, z2) = (leaf(case, "z1")?, leaf(case, "z2")?);
         loss_and_gradients(loss.options(options).forward(z1.clone(), z2.clone())?, &[("z1", &z1), ("z2", &z2)])
     })
@@ -22,7 +22,7 @@ fn dclw_loss(case: &Case) -> Result<Outputs> {
         .normalize(case.param("normalize")?)
         .symmetric(case.param("symmetric")?)
         .detach_weight(case.param("detach_weight")?);
-    by_both_paths(|options| {
+    by_both_paths(case, |options| {
         let (z1, z2) = (leaf(case, "z1")?, leaf(case, "z2")?);
         loss_and_gradients(loss.options(options).forward(z1.clone(), z2.clone())?, &[("z1", &z1), ("z2", &z2)])
     })
@@ -36,7 +36,7 @@ fn npc_multiplier(case: &Case) -> Result<Outputs> {
 
 fn dcl_queue_loss(case: &Case) -> Result<Outputs> {
     let loss = DclQueue::new(case.param("temperature")?)?.normalize(case.param("normalize")?);
-    by_both_paths(|options| {
+    by_both_paths(case, |options| {
         let query = leaf(case, "query")?;
         let value = loss.options(options).forward(query.clone(), constant(case, "key")?, constant(case, "queue")?)?;
         loss_and_gradients(value, &[("query", &query)])

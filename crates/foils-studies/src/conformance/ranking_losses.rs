@@ -16,7 +16,7 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
 fn multiple_negatives_ranking_loss(case: &Case) -> Result<Outputs> {
     let loss = MultipleNegativesRanking::new(case.param("scale")?)?.similarity(similarity(case)?);
     let [k, b, d]: [usize; 3] = case.input("negatives")?.dims()?;
-    by_both_paths(|options| {
+    by_both_paths(case, |options| {
         let (anchor, positive) = (leaf::<2>(case, "anchor")?, leaf(case, "positive")?);
         let mut inputs = vec![("anchor", &anchor), ("positive", &positive)];
         if k == 0 {
@@ -45,7 +45,7 @@ fn cached_multiple_negatives_ranking_loss(case: &Case) -> Result<Outputs> {
     let candidates =
         if k == 0 { positives } else { Tensor::cat(vec![positives, constant::<3>(case, "x_negatives")?.reshape([k * b, features])], 0) };
     let rows = candidates.dims()[0];
-    by_both_paths(|options| {
+    by_both_paths(case, |options| {
         let weight = leaf(case, "weight")?;
         let gradient = weight.clone().inner().zeros_like();
         let mut encoder = Linear { anchors: constant(case, "x_anchor")?, candidates: candidates.clone(), weight, gradient };

@@ -22,10 +22,11 @@ impl Coupling {
 }
 
 /// q_i = 1 − P(positive) = sigmoid(log Neg(i) − s⁺) of two views `[n, d]`, where Neg(i) sums exp s over both views of all other
-/// samples (dcl). InfoNCE's gradient is q_i times that of the decoupled loss: near 0, the anchor learns nothing. Computed in f64.
+/// samples (dcl). InfoNCE's gradient is q_i times that of the decoupled loss: near 0, the anchor learns nothing. Computed in f64;
+/// a zero row is taken as it is.
 ///
 /// # Errors
-/// When the shapes differ, n < 2, a value is not finite, a row to be normalised is zero, or `temperature` is not above 0.
+/// When the shapes differ, n < 2, a value is not finite, or `temperature` is not above 0.
 pub fn npc_multiplier(z1: &Tensor<2>, z2: &Tensor<2>, temperature: f64, normalize: bool) -> Result<Coupling> {
     let temperature = check::positive("temperature", temperature)?;
     check::same_shape(("z1", z1), ("z2", z2))?;
@@ -33,7 +34,7 @@ pub fn npc_multiplier(z1: &Tensor<2>, z2: &Tensor<2>, temperature: f64, normaliz
     let [n, dim] = z1.dims();
     let mut rows = Vec::with_capacity(2 * n * dim);
     for (name, z) in [("z1", z1), ("z2", z2)] {
-        check::values(name, z, normalize)?;
+        check::values(name, z, false)?;
         rows.extend(z.clone().inner().into_data().iter::<f64>());
     }
     let offsets: Vec<usize> = (0..=2 * n).collect();
@@ -88,11 +89,13 @@ mod tests {
         let device = Device::flex();
         let z = Tensor::<2>::from_floats([[1.0, 0.0], [-1.0, 0.0]], &device);
         assert!(npc_multiplier(&z, &z, 0.0, true).is_err());
-        assert!(npc_multiplier(&z, &z.clone().slice([0..1]), 0.1, true).is_err());
-        let one = z.clone().slice([0..1]);
+        assert!(npc_multiplier(&z, &z.clone().narrow(0, 0, 1), 0.1, true).is_err());
+        let one = z.clone().narrow(0, 0, 1);
         assert!(npc_multiplier(&one, &one, 0.1, true).unwrap_err().to_string().contains("no negatives"));
-        let zero = z.clone().mul_scalar(0.0);
-        assert!(npc_multiplier(&z, &zero, 0.1, true).unwrap_err().to_string().contains("z2: row 0"));
-        assert_eq!(npc_multiplier(&zero, &zero, 0.1, false).unwrap().q1.len(), 2);
+        let nan = z.clone().mul_scalar(f32::NAN);
+        assert!(npc_multiplier(&z, &nan, 0.1, true).unwrap_err().to_string().contains("z2: row 0"));
+        // Zero rows have similarity 0 to everything: one positive among three.
+        let zero = z.mul_scalar(0.0);
+        assert!((npc_multiplier(&zero, &zero, 0.1, true).unwrap().mean() - 2.0 / 3.0).abs() < 1e-12);
     }
 }

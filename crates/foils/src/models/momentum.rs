@@ -34,7 +34,7 @@ mod tests {
         for bad in [-0.1, 1.1, f64::NAN] {
             assert!(at(bad).unwrap_err().to_string().contains("momentum"));
         }
-        assert!(momentum_update(target.clone(), target.clone().slice([0..1]), 0.5).is_err());
+        assert!(momentum_update(target.clone(), target.clone().narrow(0, 0, 1), 0.5).is_err());
         assert!(momentum_update(target, Tensor::from_floats([f32::NAN, 1.0], &device), 0.5).unwrap_err().to_string().contains("online"));
     }
 }

@@ -9,6 +9,7 @@ mod settings;
 mod summary;
 mod tensorboard;
 mod training_set;
+pub mod tune;
 mod validation;
 
 pub use batches::{BatchSampler, Epoch};

@@ -1,6 +1,7 @@
 //! What can be set about training.
 
 use super::Decay;
+use crate::losses::{self, LossSettings, RankingLoss};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,14 @@ impl Default for TrainSettings {
 }
 
 impl TrainSettings {
+    /// The objective that these settings name.
+    ///
+    /// # Errors
+    /// On an unknown name or a temperature that is not above 0.
+    pub fn objective(&self) -> Result<Box<dyn RankingLoss>> {
+        losses::by_name(&self.loss, &LossSettings { temperature: Some(self.temperature), ..LossSettings::default() })
+    }
+
     /// Checks every value.
     ///
     /// # Errors
@@ -111,5 +120,7 @@ mod tests {
             assert!(bad.check().unwrap_err().to_string().contains(name), "{name}");
         }
         defaults().check().unwrap();
+        assert!(defaults().objective().unwrap().describe().contains("20"));
+        assert!(TrainSettings { loss: "hinge".into(), ..defaults() }.objective().err().unwrap().to_string().contains("hinge"));
     }
 }
