@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{DType, Device, Tensor};
 use foils::Result;
-use foils::data::images::{Augment, Images, shuffle};
+use foils::data::images::{Augment, Images};
 use foils::data::registry;
 use foils::diagnostics::npc_multiplier;
 use foils::losses::{Dcl, InfoNce, NtXent, RankingLoss, Targets};
@@ -141,7 +141,7 @@ fn train(context: &Context, images: &Images, loss: Loss, batch: usize, rate: f64
     let (mut late, mut step) = (Vec::new(), 0);
     let mut order: Vec<u32> = (0..images.len() as u32).collect();
     for epoch in 0..epochs {
-        shuffle(&mut order, &mut seed::rng(seed, 2 + epoch as u64));
+        seed::shuffle(&mut order, &mut seed::rng(seed, 2 + epoch as u64));
         for rows in order.chunks_exact(batch) {
             // One pass over both views: batch norm sees them together.
             let both = encoder.forward(Tensor::cat(views(images, rows, seed, step as u64)?.to_vec(), 0)).projections;

@@ -3,6 +3,7 @@
 
 pub mod conformance;
 mod dcl;
+mod eci;
 pub mod papers;
 pub mod report;
 pub mod study;

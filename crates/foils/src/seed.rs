@@ -1,6 +1,6 @@
 //! Randomness comes in through a seed. One generator for the whole library: ChaCha8, the same on every machine.
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 pub use rand_chacha::ChaCha8Rng as Rng;
 
 /// The generator for `seed`. `stream` separates uses of one seed (0 batches, 1 initial weights, …), so that drawing more
@@ -9,4 +9,11 @@ pub fn rng(seed: u64, stream: u64) -> Rng {
     let mut rng = Rng::seed_from_u64(seed);
     rng.set_stream(stream);
     rng
+}
+
+/// Puts `items` in random order (Fisher–Yates).
+pub fn shuffle<T>(items: &mut [T], rng: &mut Rng) {
+    for i in (1..items.len()).rev() {
+        items.swap(i, rng.random_range(0..=i));
+    }
 }

@@ -84,7 +84,7 @@ impl Images {
         let mut rng = seed::rng(seed, 0);
         let classes = self.labels.iter().max().map_or(0, |c| *c as usize + 1);
         let mut order: Vec<u32> = (0..self.len() as u32).collect();
-        shuffle(&mut order, &mut rng);
+        seed::shuffle(&mut order, &mut rng);
         let mut room: Vec<usize> = (0..classes).map(|c| n / classes + usize::from(c < n % classes)).collect();
         order.retain(|&i| {
             let left = &mut room[self.labels[i as usize] as usize];
@@ -113,13 +113,6 @@ impl Images {
             Some(row) => Err(Error::invalid(format!("image {row} asked for, there are {}", self.len()))),
             None => Ok(()),
         }
-    }
-}
-
-/// Fisher–Yates.
-pub fn shuffle<T>(items: &mut [T], rng: &mut seed::Rng) {
-    for i in (1..items.len()).rev() {
-        items.swap(i, rng.random_range(0..=i));
     }
 }
 
