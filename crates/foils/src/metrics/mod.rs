@@ -5,6 +5,7 @@ mod bootstrap;
 mod evaluate;
 mod evaluation;
 mod ranking;
+mod run;
 
 pub use agreement::{RankAgreement, rank_agreement};
 pub use bootstrap::Bootstrap;
@@ -12,3 +13,4 @@ pub(crate) use evaluate::check_embeddings;
 pub use evaluate::{EvaluateSettings, Evaluated, Vectors, evaluate, evaluate_rankings};
 pub use evaluation::{Comparison, Evaluation, Histogram, Interval, Mover};
 pub use ranking::{Gain, MapDenominator, PerQuery, RankMetrics, RetrievalSettings, of_run, retrieval_metrics};
+pub use run::{JudgedRun, judged_run};
