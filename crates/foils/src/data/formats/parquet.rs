@@ -1,7 +1,7 @@
 //! Apache Parquet: columns of texts, lists of texts and numbers.
 
 use super::columns::{Cell, Columns, Layout};
-use super::guard::guarded;
+use super::guard::{Bounded, guarded};
 use super::reader::{Row, Table};
 use super::writer::{RowWriter, Values};
 use crate::data::Shape;
@@ -51,7 +51,7 @@ impl Parquet {
         }
         // Without the Arrow schema that some writers store, texts come in one type, not as dictionaries or views.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = decode(path, 0, || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options))?;
+        let builder = decode(path, 0, || ParquetRecordBatchReaderBuilder::try_new_with_options(Bounded(file), options))?;
         let all: Vec<String> = builder.schema().fields().iter().map(|f| f.name().clone()).collect();
         let layout = Layout::resolve(&all, columns).map_err(|m| Error::file(path, None, m))?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), layout.places());
