@@ -1,9 +1,10 @@
 //! `foils train`: an encoder on pairs and their negatives.
 
+use super::convert::ColumnArgs;
 use crate::{Status, output};
 use clap::ValueEnum;
 use foils::data::Collection;
-use foils::data::formats::{Columns, read_all};
+use foils::data::formats::{Columns, beir, read_all};
 use foils::models::{self, Adapter, FolderWriter, Head};
 use foils::train::{Decay, TrainSettings, TrainSummary, fit};
 use foils::{Error, Result, files};
@@ -36,6 +37,8 @@ pub struct Args {
     log_dir: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingArgs,
+    #[command(flatten)]
+    columns: ColumnArgs,
     /// Print what happened as one JSON object.
     #[arg(long)]
     json: bool,
@@ -154,8 +157,9 @@ pub fn run(args: &Args) -> Result<Status> {
     // Not after an hour of training: can the model be written where it is to go?
     drop(FolderWriter::create(&args.output)?);
 
-    let train = read_all(&args.examples, &Columns::default())?;
-    let validation = read_collection(&args.validation)?;
+    let columns = Columns::from(&args.columns);
+    let train = read_all(&args.examples, &columns)?;
+    let validation = read_collection(&args.validation, &columns)?;
     let mut model = models::load(&args.encoder, settings.seed)?;
     if let Some(head) = args.adapter {
         model = Box::new(Adapter::new(model, head.into()));
@@ -185,8 +189,8 @@ fn read_toml(path: &Path) -> Result<TrainSettings> {
 }
 
 /// A BEIR folder, or examples in a file.
-fn read_collection(path: &Path) -> Result<Collection> {
-    Collection::from_examples(&read_all(path, &Columns::default())?)
+fn read_collection(path: &Path, columns: &Columns) -> Result<Collection> {
+    if path.is_dir() { beir::read(path) } else { Collection::from_examples(&read_all(path, columns)?) }
 }
 
 fn beside(model: &Path) -> PathBuf {
