@@ -183,7 +183,7 @@ pub fn run(args: &Args) -> Result<Status> {
 fn read_toml(path: &Path) -> Result<TrainSettings> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     toml::from_str(&text).map_err(|e| {
-        let line = e.span().map(|s| text[..s.start].lines().count().max(1) as u64);
+        let line = e.span().map(|s| text[..s.start].matches('\n').count() as u64 + 1);
         Error::file(path, line, e.message())
     })
 }
