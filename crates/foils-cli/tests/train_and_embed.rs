@@ -120,9 +120,10 @@ fn a_trained_model_is_a_folder_that_embeds() {
 #[test]
 fn an_adapter_leaves_the_encoder_as_it_is() {
     let home = Home::new();
-    let output = foils(&refs(&home.train("model", &["--adapter", "gelu", "--learning-rate", "0.003", "--batch-size", "16"])));
+    let output = foils(&refs(&home.train("model", &["--adapter", "gelu", "--batch-size", "16"])));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let modules = json_file(&home.path("model/modules.json"));
+    assert_eq!(json_file(&home.path("model/train.json"))["settings"]["learning_rate"], 0.001, "not the table's default");
     let kinds: Vec<&str> = modules.as_array().unwrap().iter().map(|m| m["type"].as_str().unwrap().rsplit('.').next().unwrap()).collect();
     assert_eq!(kinds, ["StaticEmbedding", "Dense", "Dense"]);
 }
@@ -147,7 +148,8 @@ fn bad_input_is_named_and_nothing_is_written() {
     let (model, out) = (home.text("start"), home.text("v.npy"));
     fails(&["embed", &home.text("texts.jsonl"), "--model", &model, "-o", &out], &["texts.jsonl:2", "\"text\"", "body"]);
     fails(&["embed", &home.text("gap.txt"), "--model", &model, "-o", &out], &["gap.txt:2", "empty"]);
-    fails(&["embed", &home.text("gap.txt"), "--model", &home.text("diary"), "-o", &out], &["diary"]);
-    fails(&["embed", &home.text("gap.txt"), "--model", &model, "-o", &home.text("v.csv")], &["v.csv", ".npy"]);
+    std::fs::write(home.path("good.txt"), "q0w0\n").unwrap();
+    fails(&["embed", &home.text("good.txt"), "--model", &home.text("diary"), "-o", &out], &["diary"]);
+    fails(&["embed", &home.text("good.txt"), "--model", &model, "-o", &home.text("v.csv")], &["v.csv", ".npy"]);
     assert!(!home.path("v.npy").exists());
 }
