@@ -4,6 +4,7 @@
 mod bag;
 pub mod bm25;
 pub mod contrastive;
+pub mod conv;
 mod lists;
 mod real;
 pub mod simd;

@@ -2,6 +2,7 @@
 //! [`conformance`] registry, which holds the library to golden vectors.
 
 pub mod conformance;
+mod dcl;
 pub mod papers;
 pub mod report;
 pub mod study;

@@ -6,7 +6,7 @@ use foils::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Every study.
-pub const STUDIES: &[&Study] = &[];
+pub const STUDIES: &[&Study] = &[&crate::dcl::STUDY];
 
 /// A paper about foils.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -15,6 +15,7 @@
 //! | [`search`], [`metrics`] | what is near what, and how good is a ranking? |
 //! | [`train`] | the loop |
 
+mod check;
 pub mod data;
 pub mod diagnostics;
 mod error;

@@ -1,13 +1,206 @@
-//! `foils tune`.
+//! `foils tune`: the whole way, on the user's pairs or on the registered code-search data.
 
-use crate::Status;
-use foils::{Error, Result};
+use crate::{Status, output, report};
+use foils::data::formats::{Columns, read_all};
+use foils::data::{Example, registry};
+use foils::train::tune::{ComparisonTable, Judge, TuneData, TuneResult, TuneSettings, compare, tune};
+use foils::{Error, Result, files};
+use std::path::{Path, PathBuf};
 
-/// Not here yet.
+/// Mine negatives, clean them, score them, train an encoder on them, evaluate it, and report.
+///
+/// Without a file it tunes on docstring → function pairs of pinned Python packages.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Pairs to tune on (JSONL, CSV, TSV, Parquet; .gz and .zst too).
+    pairs: Option<PathBuf>,
+    /// Pairs that choose the checkpoint; without it a share of PAIRS is held out.
+    #[arg(long, requires = "test", requires = "pairs")]
+    validation: Option<PathBuf>,
+    /// Pairs that the result is measured on; without it a share of PAIRS is held out.
+    #[arg(long, requires = "validation", requires = "pairs")]
+    test: Option<PathBuf>,
+    /// The run folder.
+    #[arg(short, long, default_value = "foils-run")]
+    out: PathBuf,
+    /// Settings as a TOML file; what is given here beside it comes first.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// What is tuned: wordllama, static-random, or a sentence-transformers folder.
+    #[arg(long)]
+    encoder: Option<String>,
+    /// Fixes batches, sampling and splits.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Try eight ways of mining and pick one. By `race` (short trainings, the default) or `eci` (no training).
+    #[arg(long, num_args = 0..=1, default_missing_value = "race", value_parser = judge)]
+    auto: Option<Judge>,
+    /// Mine nothing: negatives are those of the batch and of the file.
+    #[arg(long)]
+    in_batch_only: bool,
+    /// The loss: mnrl, infonce, dcl, dclw.
+    #[arg(long)]
+    loss: Option<String>,
+    /// Passes over the pairs.
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Pairs in a batch.
+    #[arg(long)]
+    batch_size: Option<usize>,
+    /// The peak learning rate.
+    #[arg(long)]
+    learning_rate: Option<f64>,
+    /// Train every way of mining in full over so many seeds and print the table, instead of tuning once.
+    #[arg(long, value_name = "SEEDS", conflicts_with = "auto")]
+    compare: Option<u64>,
+    /// A small setting: a tenth of the code-search pairs, one epoch. For a first look and for tests.
+    #[arg(long)]
+    quick: bool,
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+fn judge(text: &str) -> std::result::Result<Judge, String> {
+    match text {
+        "race" => Ok(Judge::Race),
+        "eci" => Ok(Judge::Eci),
+        _ => Err("the judges are `race` and `eci`".into()),
+    }
+}
 
 /// Runs the command.
-pub fn run(_: &Args) -> Result<Status> {
-    Err(Error::invalid("`foils tune` is not built yet"))
+///
+/// # Errors
+/// As [`tune`], and when the files cannot be read.
+pub fn run(args: &Args) -> Result<Status> {
+    let settings = settings(args)?;
+    let data = data(args, &settings)?;
+    let say = |line: &str| eprintln!("{line}");
+    if let Some(seeds) = args.compare {
+        if seeds == 0 {
+            return Err(Error::invalid("--compare 0: at least one seed is needed"));
+        }
+        let table = compare(&data, &settings, &(0..seeds).map(|s| settings.seed + s).collect::<Vec<_>>(), &say)?;
+        files::write_json(args.out.join("compare.json"), &table)?;
+        if args.json {
+            output::json(&table)?
+        } else {
+            print_comparison(&table)
+        }
+        return Ok(Status::Ok);
+    }
+    let result = tune(&data, &settings, &args.out, &say)?;
+    let page = args.out.join("report.html");
+    files::write(&page, report::render(&report::RunFiles::read(&args.out)?))?;
+    if args.json {
+        output::json(&result)?
+    } else {
+        print(&result, &args.out)
+    }
+    Ok(Status::Ok)
+}
+
+fn settings(args: &Args) -> Result<TuneSettings> {
+    let mut settings = args.config.as_deref().map_or_else(|| Ok(TuneSettings::default()), TuneSettings::read)?;
+    if args.quick {
+        settings.train.epochs = 1;
+    }
+    if let Some(encoder) = &args.encoder {
+        settings.encoder.clone_from(encoder);
+    }
+    if let Some(seed) = args.seed {
+        settings.seed = seed;
+        settings.mine.seed = seed;
+    }
+    if let Some(loss) = &args.loss {
+        settings.train.loss.clone_from(loss);
+    }
+    settings.auto = args.auto.or(settings.auto);
+    settings.in_batch_only |= args.in_batch_only;
+    settings.train.epochs = args.epochs.unwrap_or(settings.train.epochs);
+    settings.train.batch_size = args.batch_size.unwrap_or(settings.train.batch_size);
+    settings.train.learning_rate = args.learning_rate.unwrap_or(settings.train.learning_rate);
+    Ok(settings)
+}
+
+fn data(args: &Args, settings: &TuneSettings) -> Result<TuneData> {
+    let read = |path: &Path| read_all(path, &Columns::default());
+    match (&args.pairs, &args.validation, &args.test) {
+        (None, ..) => {
+            let mut splits = registry::code_search()?;
+            if args.quick {
+                splits.train = thin(splits.train, 10);
+            }
+            TuneData::from_parts(splits.train, &splits.validation, &splits.test)
+        }
+        (Some(pairs), Some(validation), Some(test)) => TuneData::from_parts(read(pairs)?, &read(validation)?, &read(test)?),
+        (Some(pairs), ..) => TuneData::split(read(pairs)?, settings.held_out, settings.seed),
+    }
+}
+
+/// Every `n`-th example, so that all packages stay in.
+fn thin(examples: Vec<Example>, n: usize) -> Vec<Example> {
+    examples.into_iter().step_by(n).collect()
+}
+
+fn print(result: &TuneResult, out: &Path) {
+    let mut table = output::table(&["metric", "before", "after", "difference (95 %)"]);
+    for row in &result.metrics {
+        table.add_row([
+            format!("{}@{}", row.metric, row.k),
+            row.before.map_or(String::new(), |b| format!("{:.4}", b.mean)),
+            format!("{:.4}", row.after.mean),
+            row.difference.map_or(String::new(), |d| format!("{:+.4} ({:+.4} … {:+.4})", d.mean, d.low, d.high)),
+        ]);
+    }
+    println!("{table}");
+    println!(
+        "held-out nDCG@10 {:.4} -> {:.4} ({:+.1} %), negatives: {}, {:.0} s",
+        result.ndcg_before,
+        result.ndcg_after,
+        100.0 * result.relative_gain,
+        result.strategy,
+        result.seconds.get("total").copied().unwrap_or_default(),
+    );
+    println!("the model is in {}, the report in {}", out.join("model").display(), out.join("report.html").display());
+}
+
+fn print_comparison(table: &ComparisonTable) {
+    let mean = |v: &[f64]| if v.is_empty() { f64::NAN } else { v.iter().sum::<f64>() / v.len() as f64 };
+    let shown = |v: &[f64]| {
+        let m = mean(v);
+        let spread = (v.iter().map(|x| (x - m).powi(2)).sum::<f64>() / (v.len().max(2) - 1) as f64).sqrt();
+        if v.is_empty() { "-".to_owned() } else { format!("{m:.4} ± {spread:.4}") }
+    };
+    let mut out = output::table(&["negatives", "ECI", "unsafe", "validation nDCG@10", "held-out nDCG@10", "gain", "train s"]);
+    for row in &table.rows {
+        out.add_row([
+            row.name.clone(),
+            if row.eci.is_empty() { "-".into() } else { format!("{:.4}", mean(&row.eci)) },
+            if row.unsafe_rate.is_empty() { "-".into() } else { format!("{:.2}", mean(&row.unsafe_rate)) },
+            shown(&row.validation),
+            shown(&row.test),
+            format!("{:+.1} %", 100.0 * (mean(&row.test) / table.untuned - 1.0)),
+            format!("{:.1}", mean(&row.seconds)),
+        ]);
+    }
+    println!("{out}");
+    println!("untuned held-out nDCG@10 {:.4}; ± is the standard deviation over {} seeds", table.untuned, table.seeds.len());
+    if let Some(agreement) = &table.agreement {
+        let trusted = if table.eci_trusted { "trusted" } else { "not trusted" };
+        println!(
+            "ECI against held-out nDCG@10: Spearman {:+.2}, Kendall {:+.2} (ECI is {trusted} here)",
+            agreement.spearman, agreement.kendall_tau_b
+        );
+    }
+    for judge in &table.judges {
+        println!(
+            "judge {}: picked {}; mean regret {:.4}, {:.1} s",
+            judge.judge,
+            judge.picked.join(" | "),
+            mean(&judge.regret),
+            mean(&judge.seconds)
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! A run folder with values such as real runs have, and with texts that try to break out of the page.
 
-use foils::diagnostics::{Baselines, ScoreReport, SetScore, UnsafePair};
+use foils::diagnostics::{Baselines, ComponentIntervals, ScoreReport, SetScore, UnsafePair};
 use foils::metrics::{Comparison, Evaluation, Histogram, Interval, Mover};
 use foils::negatives::{EqualToPositive, MineSummary, Quantiles, Removed, TooFew};
 use foils::train::{NegativesSeen, StepRecord, TrainSummary, Validation};
@@ -79,6 +79,9 @@ pub fn mine() -> MineSummary {
         ..MineSummary::default()
     };
     mine.too_few = 131;
+    mine.unused = 56_132;
+    mine.candidates_above_positive = 41_702;
+    mine.kept_above_positive = 212;
     mine
 }
 
@@ -114,6 +117,13 @@ pub fn score() -> ScoreReport {
             ..SetScore::default()
         };
         set.queries_without_negatives = 17 * i;
+        set.intervals = ComponentIntervals {
+            capacity: interval(set.capacity, 0.0),
+            hardness: interval(set.hardness, 0.006),
+            safety: interval(set.safety, 0.009),
+            efficiency: interval(set.efficiency, 0.008),
+            unsafe_rate: interval(set.unsafe_rate, 0.011),
+        };
         set
     };
     let sets: Vec<SetScore> = names.iter().enumerate().map(set).collect();

@@ -30,13 +30,17 @@ fn the_page_has_every_section_and_its_numbers() {
         "<strong>+0.045</strong><span>[+0.032, +0.058], paired over queries</span>",
         "<strong>+11.5\u{a0}%</strong>",
         "<strong>376.0</strong><span>62.7 in batch, 4.9 own, 308.4 of others</span>",
-        "<strong>3\u{a0}min 4\u{a0}s</strong>",
+        "<strong>3\u{a0}min 4\u{a0}s</strong><span>mine 19.7\u{a0}s, score 4.3\u{a0}s, race 1\u{a0}min 1\u{a0}s, train 1\u{a0}min 26\u{a0}s, eval 12.8\u{a0}s</span>",
+        "<th scope=\"rowgroup\" rowspan=\"5\">whole run</th>",
+        "<th scope=\"rowgroup\" rowspan=\"4\">mine</th>",
         "<td class=\"verdict rose\">▲ better</td>",
         "<td class=\"verdict fell\">▼ worse</td>",
         "<td class=\"verdict unclear\">○ unclear</td>",
         "Filter: relative_margin</th><td class=\"number\">−61,207</td><td class=\"number\">39.7\u{a0}%</td>",
         "Equals a positive: same text</th><td class=\"number\">−214</td>",
         "Passed, but not needed</th><td class=\"number\">−56,132</td>",
+        "41,702 candidates (27.0\u{a0}%) score above the lowest positive of their query; of the negatives kept, 212 (0.8\u{a0}%) do.",
+        "<td class=\"number\">31.0\u{a0}%<small>[29.9\u{a0}%, 32.1\u{a0}%]</small></td>",
         "131 of 5,142 queries got too few negatives; the first 20",
         "⚠ Do not trust ECI here.",
         "✓ Chosen: hybrid, relative margin 0.05",
@@ -213,7 +217,11 @@ fn one_encoder_alone_has_no_before() {
     }
     eval.positive_similarity.truncate(1);
     eval.negative_similarity.truncate(1);
-    let page = render(&RunFiles { folder: "run".into(), eval: Some(eval), ..RunFiles::default() });
+    let page = render(&RunFiles { folder: "run".into(), eval: Some(eval), train: Some(fixture::train()), ..RunFiles::default() });
+    assert!(
+        page.contains("<strong>1\u{a0}min 39\u{a0}s</strong><span>train 1\u{a0}min 26\u{a0}s, eval 12.8\u{a0}s</span>"),
+        "without tune.json the steps' own times"
+    );
     assert!(page.contains("<h1>nDCG@10 is 0.436 on 3,208 held-out queries</h1>") && !page.contains("Relative gain"));
     assert!(page.contains("one encoder evaluated") && !page.contains("Similarities before training"));
 }

@@ -105,6 +105,11 @@ impl Outputs {
     pub fn get(&self, name: &str) -> Option<&Array> {
         self.0.get(name)
     }
+
+    /// All outputs with their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Array)> {
+        self.0.iter().map(|(name, array)| (name.as_str(), array))
+    }
 }
 
 impl Case {

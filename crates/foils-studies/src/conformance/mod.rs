@@ -1,9 +1,13 @@
 //! Is this build numerically right on this machine? Golden vectors (inputs, parameters → outputs and gradients in f64) are run
 //! through the library, function name by function name. The adapters here unpack and pack; all maths is the library's.
 
+mod autodiff;
+mod baselines_contrastive;
 mod baselines_mining;
 mod case;
+mod dcl;
 mod eci;
+mod ranking_losses;
 mod registry;
 mod retrieval_metrics;
 

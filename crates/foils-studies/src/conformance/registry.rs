@@ -1,6 +1,6 @@
 //! Function name → library call. A golden file's functions live in the module of its name and are listed here.
 
-use super::{Case, Outputs, baselines_mining};
+use super::{Case, Outputs};
 use foils::Result;
 use std::collections::HashMap;
 
@@ -9,7 +9,13 @@ pub type Function = fn(&Case) -> Result<Outputs>;
 
 /// Every known function by name.
 pub fn functions() -> HashMap<&'static str, Function> {
-    let tables: [&[(&'static str, Function)]; _] =
-        [super::baselines_mining::FUNCTIONS, super::eci::FUNCTIONS, super::retrieval_metrics::FUNCTIONS];
+    let tables: [&[(&'static str, Function)]; _] = [
+        super::baselines_contrastive::FUNCTIONS,
+        super::baselines_mining::FUNCTIONS,
+        super::dcl::FUNCTIONS,
+        super::eci::FUNCTIONS,
+        super::ranking_losses::FUNCTIONS,
+        super::retrieval_metrics::FUNCTIONS,
+    ];
     tables.into_iter().flatten().copied().collect()
 }

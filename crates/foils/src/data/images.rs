@@ -51,7 +51,15 @@ impl Images {
         &self.labels
     }
 
+    /// All bytes, image after image.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
     /// One image's bytes.
+    ///
+    /// # Panics
+    /// When `i` is not below [`Images::len`].
     pub fn image(&self, i: usize) -> &[u8] {
         let size: usize = self.shape.iter().product();
         &self.pixels[i * size..(i + 1) * size]

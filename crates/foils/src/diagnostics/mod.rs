@@ -1,10 +1,12 @@
 //! What did the foils do? Scores of negative sets, coupling, alignment and uniformity.
 
+mod coupling;
 pub mod eci;
 mod exact_sum;
 mod negative_sets;
 mod set_score;
 
+pub use coupling::{Coupling, npc_multiplier};
 pub use eci::{Capacity, Eci, EciSettings, Margin, eci_curve, eci_from_embeddings, eci_from_scores};
 pub use negative_sets::{NegativeSet, ScoreSettings, gather, score_embedded, score_sets};
 pub use set_score::{Baselines, ComponentIntervals, ScoreReport, SetScore, UnsafePair};

@@ -1,7 +1,7 @@
 //! Losses by name, for commands and settings files.
 
-use super::{Dcl, Dclw, InfoNce, MultipleNegativesRanking, RankingLoss, Similarity, check};
-use crate::{Error, Result};
+use super::{Dcl, Dclw, InfoNce, MultipleNegativesRanking, RankingLoss, Similarity};
+use crate::{Error, Result, check};
 use serde::{Deserialize, Serialize};
 
 /// The names that [`by_name`] knows.

@@ -1,8 +1,8 @@
 //! The one softmax contrast behind InfoNCE, NT-Xent, MoCo, the ranking loss, DCL, DCLW and SupCon, on tensors. Two paths with
 //! one answer: the tiled kernel of [`foils_kernels::contrastive`], and tensor operations. The formula stands there.
 
-use super::{Compute, Options, Targets, ZeroRows, check, gradient};
-use crate::{Error, Result};
+use super::{Compute, Options, Targets, ZeroRows, gradient};
+use crate::{Error, Result, check};
 use burn::tensor::{Bool, DType, Element, Tensor, TensorData, activation};
 use foils_kernels::contrastive::{self as kernel, Settings, Term};
 use foils_kernels::{Lists, simd::Row};
@@ -115,8 +115,8 @@ impl Contrast {
                 _ => self.fused::<f32>(a_name, a, c_name, c)?,
             }
         } else {
-            check::values(a_name, &a, self.normalize, self.options)?;
-            check::values(c_name, &c, self.normalize, self.options)?;
+            check::values(a_name, &a, self.nonzero())?;
+            check::values(c_name, &c, self.nonzero())?;
             self.tensor_ops(a, c)
         };
         if let Some(i) = (0..result.terms.len()).find(|&i| self.weight(i) != 0.0 && result.terms[i].log_denominator == f64::NEG_INFINITY) {
@@ -124,6 +124,10 @@ impl Contrast {
         }
         check::loss(result.loss.clone().inner().into_scalar())?;
         Ok(result)
+    }
+
+    fn nonzero(&self) -> bool {
+        self.normalize && self.options.zero_rows == ZeroRows::Refuse
     }
 
     fn weight(&self, i: usize) -> f64 {
@@ -135,9 +139,8 @@ impl Contrast {
         let (a_data, c_data) = (a.clone().inner().into_data(), c.clone().inner().into_data());
         let read = |name, data| TensorData::as_slice::<T>(data).map_err(|e| Error::invalid(format!("{name} cannot be read: {e}")));
         let (a_rows, c_rows) = (read(a_name, &a_data)?, read(c_name, &c_data)?);
-        let nonzero = self.normalize && self.options.zero_rows == ZeroRows::Refuse;
-        check::slice(a_name, a_rows, dim, nonzero)?;
-        check::slice(c_name, c_rows, dim, nonzero)?;
+        check::slice(a_name, a_rows, dim, self.nonzero())?;
+        check::slice(c_name, c_rows, dim, self.nonzero())?;
 
         let mut settings = Settings {
             excluded: self.excluded.lists(),

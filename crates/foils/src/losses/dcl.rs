@@ -2,8 +2,8 @@
 
 use super::contrast::{Contrast, PositiveWeight};
 use super::two_views::TwoViews;
-use super::{Options, RankingLoss, Similarity, Targets, check};
-use crate::Result;
+use super::{Options, RankingLoss, Similarity, Targets};
+use crate::{Result, check};
 use burn::tensor::Tensor;
 
 /// DCL (dcl): L = mean_i [ −s⁺_i + log Σ_{negatives} exp s_ij ]. InfoNCE multiplies each anchor's gradient by

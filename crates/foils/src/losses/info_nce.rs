@@ -1,8 +1,8 @@
 //! InfoNCE: which candidate is mine?
 
 use super::contrast::{Contrast, Ragged};
-use super::{Options, RankingLoss, Similarity, Targets, check};
-use crate::{Error, Result};
+use super::{Options, RankingLoss, Similarity, Targets};
+use crate::{Error, Result, check};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::collections::HashMap;
 

@@ -1,24 +1,37 @@
 //! How do positives and foils become one number? One objective a file.
 
+mod alignment;
+mod barlow_twins;
 mod by_name;
-mod check;
 mod contrast;
 mod dcl;
+mod dcl_queue;
 mod gradient;
 mod info_nce;
+mod moco;
 mod nt_xent;
 mod options;
 mod ranking;
+mod sup_con;
 #[cfg(test)]
 mod tests;
+mod triplet;
 mod two_views;
+mod uniformity;
 
+pub use alignment::Alignment;
+pub use barlow_twins::{BarlowTwins, BarlowTwinsOutput};
 pub use by_name::{LossSettings, NAMES, by_name};
 pub use dcl::{Dcl, Dclw};
+pub use dcl_queue::DclQueue;
 pub use info_nce::InfoNce;
+pub use moco::{MocoInfoNce, MocoOutput};
 pub use nt_xent::NtXent;
 pub use options::{Compute, Options, Similarity, ZeroRows};
 pub use ranking::MultipleNegativesRanking;
+pub use sup_con::SupCon;
+pub use triplet::{Distance, TripletMargin};
+pub use uniformity::Uniformity;
 
 use crate::Result;
 use burn::tensor::Tensor;

@@ -1,9 +1,9 @@
 //! NT-Xent: InfoNCE within and across two views.
 
+use super::Options;
 use super::contrast::Contrast;
 use super::two_views::TwoViews;
-use super::{Options, check};
-use crate::Result;
+use crate::{Result, check};
 use burn::tensor::Tensor;
 
 /// NT-Xent of SimCLR (baselines-contrastive, 2): Z = [z1; z2], s = ZZᵀ/τ without the diagonal,

@@ -1,8 +1,8 @@
 //! Multiple negatives ranking loss: the InfoNCE of sentence encoders.
 
 use super::contrast::Contrast;
-use super::{Options, RankingLoss, Similarity, Targets, check};
-use crate::Result;
+use super::{Options, RankingLoss, Similarity, Targets};
+use crate::{Result, check};
 use burn::tensor::Tensor;
 
 /// Multiple negatives ranking loss (baselines-mining): mean over anchors of log Σ_j exp L_ij − L_i,p(i), L_ij = scale · sim(a_i, c_j),

@@ -1,8 +1,7 @@
 //! Two views of each sample laid under each other, for the losses that compare within and across views.
 
-use super::check;
 use super::contrast::Ragged;
-use crate::Result;
+use crate::{Result, check};
 use burn::tensor::Tensor;
 
 /// `[2n, d]` rows: first view, second view.

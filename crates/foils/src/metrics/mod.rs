@@ -4,11 +4,15 @@ mod agreement;
 mod bootstrap;
 mod evaluate;
 mod evaluation;
+mod knn;
 mod ranking;
+mod run;
 
 pub use agreement::{RankAgreement, rank_agreement};
 pub use bootstrap::Bootstrap;
 pub(crate) use evaluate::check_embeddings;
 pub use evaluate::{EvaluateSettings, Evaluated, Vectors, evaluate, evaluate_rankings};
 pub use evaluation::{Comparison, Evaluation, Histogram, Interval, Mover};
+pub use knn::{KnnPrediction, KnnSettings, knn_predict};
 pub use ranking::{Gain, MapDenominator, PerQuery, RankMetrics, RetrievalSettings, of_run, retrieval_metrics};
+pub use run::{JudgedRun, judged_run};

@@ -1,11 +1,11 @@
 //! Encoders of small images: a convolutional one and a multilayer perceptron, each with the projection head that contrastive
 //! losses act on. Features (what is used afterwards) and projections (what the loss sees) are both returned.
 
+use super::conv_block::{ConvBlock, Planes};
 use crate::data::images::Images;
 use crate::{Error, Result, seed};
 use burn::module::{Module, Param};
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData, activation::relu};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -28,12 +28,6 @@ pub struct ImageEncoder {
     linears: Vec<LinearBlock>,
     hidden: LinearBlock,
     projection: Linear,
-}
-
-#[derive(Module, Debug)]
-struct ConvBlock {
-    conv: Conv2d,
-    norm: BatchNorm,
 }
 
 #[derive(Module, Debug)]
@@ -100,8 +94,7 @@ impl ImageEncoder {
         if self.convolutions.is_empty() {
             return self.linears.iter().fold(images.flatten(1, 3), |x, block| block.forward(x));
         }
-        let planes = self.convolutions.iter().fold(images, |x, block| relu(block.norm.forward(block.conv.forward(x))));
-        planes.flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2)
+        self.convolutions.iter().fold(Planes::new(images), |x, block| block.forward(x)).mean()
     }
 
     /// Features of all images without gradients, `[images.len(), features]` row-major, and their width. `view` makes the pixels
@@ -142,10 +135,7 @@ impl Weights<'_> {
     }
 
     fn conv_block(&mut self, from: usize, to: usize) -> ConvBlock {
-        let config = Conv2dConfig::new([from, to], [3, 3]).with_stride([2, 2]).with_bias(false);
-        let mut conv = config.with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(self.device);
-        conv.weight = self.uniform([to, from, 3, 3], 9 * from);
-        ConvBlock { conv, norm: BatchNormConfig::new(to).init(self.device) }
+        ConvBlock::new(self.uniform([9 * from, to], 9 * from), self.device)
     }
 
     fn linear(&mut self, from: usize, to: usize, bias: bool) -> Linear {

@@ -1,10 +1,12 @@
 //! What is being trained? Encoders of text and images; how they are saved and loaded. No loss and no loop here.
 
 mod adapter;
+mod conv_block;
 mod folder;
 pub mod image;
 mod lazy_adamw;
 mod load;
+mod momentum;
 mod static_encoder;
 mod tokens;
 
@@ -12,6 +14,7 @@ pub use adapter::{Activation, Adapter, Head};
 pub use folder::{FolderWriter, ModuleEntry};
 pub use lazy_adamw::LazyAdamW;
 pub use load::load;
+pub use momentum::momentum_update;
 pub use static_encoder::StaticEncoder;
 pub use tokens::DEFAULT_MAX_TOKENS;
 

@@ -5,6 +5,7 @@ mod examples;
 mod hard;
 mod mining;
 mod near_copy;
+mod queue;
 mod select;
 mod summary;
 
@@ -14,5 +15,6 @@ mod mining_tests;
 pub use candidates::Candidates;
 pub use hard::{HardNegativeSettings, HardNegatives, mine_hard_negatives};
 pub use mining::{MineSettings, Mined, ScoredBy, mine};
+pub use queue::{Queue, queue_update};
 pub use select::{Sampling, Tally};
 pub use summary::{EqualToPositive, MineSummary, Quantiles, Removed, TooFew};

@@ -3,15 +3,18 @@
 mod batches;
 mod candidates;
 mod fit;
+mod grad_cache;
 mod schedule;
 mod settings;
 mod summary;
 mod tensorboard;
 mod training_set;
+pub mod tune;
 mod validation;
 
 pub use batches::{BatchSampler, Epoch};
 pub use fit::fit;
+pub use grad_cache::{Chunk, ChunkEncoder, Side, cached_gradients};
 pub use schedule::{Decay, Schedule};
 pub use settings::TrainSettings;
 pub use summary::{NegativesSeen, StepRecord, TrainSummary, Validation};

@@ -18,10 +18,30 @@ pub fn body(mine: &MineSummary) -> Html {
             fixed(per_query, 1)
         )],
     );
+    html.add(&above(mine));
     html.add(&waterfall(mine));
     html.add(&scores(mine));
     html.add(&too_few(mine));
     html
+}
+
+/// Candidates above their positive, before the filters and after: each may be an answer that nobody labelled.
+fn above(mine: &MineSummary) -> Html {
+    if mine.candidates_above_positive == 0 && mine.kept_above_positive == 0 {
+        return Html::new();
+    }
+    let share = |n: u64, of: u64| percent(n as f64 / of.max(1) as f64);
+    let (before, after) = (mine.candidates_above_positive, mine.kept_above_positive);
+    Html::from(
+        "<p>{}</p>",
+        &[&format!(
+            "{} candidates ({}) score above the lowest positive of their query; of the negatives kept, {} ({}) do. Each may be a false negative.",
+            count(before),
+            share(before, mine.candidates),
+            count(after),
+            share(after, mine.kept)
+        )],
+    )
 }
 
 /// From all candidates down to those kept: each row's bar is what that row took away, and where.
@@ -34,9 +54,6 @@ fn waterfall(mine: &MineSummary) -> Html {
     ];
     let mut removed: Vec<(String, u64)> = known.map(|(name, n)| (name.to_owned(), n)).into();
     removed.extend(mine.removed.iter().map(|r| (format!("Filter: {}", r.filter), r.count)));
-    // What no filter removed and was not kept either: beyond the number of negatives asked for.
-    let gone: u64 = removed.iter().map(|(_, n)| n).fold(0, |a, &n| a.saturating_add(n));
-    let spare = mine.candidates.saturating_sub(gone).saturating_sub(mine.kept);
     let scale = Scale::tight([0.0, mine.candidates as f64], 4).whole();
     let mut rows = Html::from("<tbody>", &[]);
     let mut row = |name: &str, sign: &str, n: u64, from: u64, class: &'static str| {
@@ -54,9 +71,7 @@ fn waterfall(mine: &MineSummary) -> Html {
         row(name, "−", *n, left, "removed");
         left = left.saturating_sub(*n);
     }
-    if spare > 0 {
-        row("Passed, but not needed", "−", spare, left, "spare");
-    }
+    row("Passed, but not needed", "−", mine.unused, left, "spare");
     row("Kept as negatives", "", mine.kept, mine.kept, "kept");
     rows.put("</tbody>{}", &[&cells::axis(&scale, "candidates", 3, 0)]);
     let look = "Look for a filter that takes nearly everything (it is too strict, only easy negatives are left) or nothing (it could go). \

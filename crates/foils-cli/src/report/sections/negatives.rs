@@ -84,10 +84,18 @@ fn components(score: &ScoreReport) -> Html {
     let mut rows = Html::from("<tbody>", &[]);
     for (i, set) in score.sets.iter().enumerate() {
         rows.put("<tr><td class=\"number\">{}</td><th scope=\"row\">{}</th>", &[&(i + 1), &set.name]);
-        for value in [set.capacity, set.hardness, set.safety, set.efficiency] {
-            rows.add(&cells::number(&fixed(value, 3)));
+        let within = &set.intervals;
+        let parts = [
+            (set.capacity, within.capacity),
+            (set.hardness, within.hardness),
+            (set.safety, within.safety),
+            (set.efficiency, within.efficiency),
+        ];
+        for (value, i) in parts {
+            rows.add(&cells::with_interval(&fixed(value, 3), &fixed(i.low, 3), &fixed(i.high, 3)));
         }
-        rows.put("{}{}</tr>", &[&cells::number(&percent(set.unsafe_rate)), &cells::number(&count(set.queries_without_negatives as u64))]);
+        rows.add(&cells::with_interval(&percent(set.unsafe_rate), &percent(within.unsafe_rate.low), &percent(within.unsafe_rate.high)));
+        rows.put("{}</tr>", &[&cells::number(&count(set.queries_without_negatives as u64))]);
     }
     rows.put("</tbody>", &[]);
     let look = "Look at the smaller one of hardness and safety, it limits ECI: low hardness means easy negatives, low safety means negatives that may be positives.";

@@ -13,6 +13,9 @@ type Step = (&'static str, Vec<(String, f64)>);
 /// The steps of `foils tune` in the order in which they run.
 const ORDER: [&str; 8] = ["data", "read", "embed", "mine", "score", "race", "train", "eval"];
 
+/// What `foils tune` timed, in the table.
+const WHOLE: &str = "whole run";
+
 /// The steps of the run in their order, as far as they said how long they took.
 fn steps(files: &RunFiles) -> Vec<Step> {
     let parts = |seconds: &BTreeMap<String, f64>| {
@@ -25,14 +28,8 @@ fn steps(files: &RunFiles) -> Vec<Step> {
         ("train", files.train.as_ref().map(|t| parts(&t.seconds)).unwrap_or_default()),
         ("eval", files.eval.as_ref().filter(|e| e.seconds > 0.0).map(|e| vec![("all".to_owned(), e.seconds)]).unwrap_or_default()),
     ];
-    let tune = tune_seconds(files);
-    // `foils tune` times all its steps itself, and those it knows are not counted twice.
-    let own = |name: &str| tune.iter().any(|(n, _)| n == name);
-    let mut steps: Vec<Step> = steps.into_iter().filter(|(name, parts)| !parts.is_empty() && !own(name)).collect();
-    if !tune.is_empty() {
-        steps.push(("tune", tune));
-    }
-    steps
+    let whole = (WHOLE, tune_seconds(files));
+    std::iter::once(whole).chain(steps).filter(|(_, parts)| !parts.is_empty()).collect()
 }
 
 /// `seconds` or `timings` of tune.json: numbers by name, without the total.
@@ -45,13 +42,11 @@ fn tune_seconds(files: &RunFiles) -> Vec<(String, f64)> {
     seconds
 }
 
-/// Seconds by step, for the headline; the steps of `foils tune` by their own names.
+/// Seconds by step, for the headline. `foils tune` times its steps itself; those it knows are not counted twice.
 pub fn step_seconds(files: &RunFiles) -> Vec<(String, f64)> {
-    let mut sums = Vec::new();
-    for (name, parts) in steps(files) {
-        if name == "tune" {
-            sums.extend(parts);
-        } else {
+    let mut sums = tune_seconds(files);
+    for (name, parts) in steps(files).into_iter().filter(|(name, _)| *name != WHOLE) {
+        if !sums.iter().any(|(known, _)| known == name) {
             sums.push((name.to_owned(), parts.iter().map(|(_, s)| s).sum()));
         }
     }

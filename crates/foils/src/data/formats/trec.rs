@@ -2,6 +2,7 @@
 //! by white space, no header, plain or compressed.
 
 use super::lines::Lines;
+use crate::data::Collection;
 use crate::files::AtomicFile;
 use crate::{Error, Result};
 use std::collections::{HashMap, HashSet};
@@ -96,6 +97,29 @@ pub fn read_qrels(path: impl AsRef<Path>) -> Result<Vec<Judged>> {
         _ => Err(String::new()),
     })?;
     Ok(rows.into_iter().map(|(query, documents)| Judged { query, documents }).collect())
+}
+
+/// Rankings by index ([`crate::search`]) as a run by id.
+///
+/// # Panics
+/// When there are more rankings than queries, or an index is not in the corpus.
+pub fn named_run(collection: &Collection, rankings: &[crate::search::Ranking]) -> Vec<Ranking> {
+    let document = |&(index, score): &(u32, f32)| (collection.corpus.ids[index as usize].clone(), f64::from(score));
+    let named = |(query, ranking): (usize, &crate::search::Ranking)| Ranking {
+        query: collection.queries.ids[query].clone(),
+        documents: ranking.iter().map(document).collect(),
+    };
+    rankings.iter().enumerate().map(named).collect()
+}
+
+/// The judgements of a collection by id.
+pub fn named_qrels(collection: &Collection) -> Vec<Judged> {
+    let document = |&(index, grade): &(u32, i64)| (collection.corpus.ids[index as usize].clone(), grade);
+    let named = |query: usize| Judged {
+        query: collection.queries.ids[query].clone(),
+        documents: collection.qrels.of(query).iter().map(document).collect(),
+    };
+    (0..collection.queries.len()).map(named).collect()
 }
 
 /// Writes relevance judgements.

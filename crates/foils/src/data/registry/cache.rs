@@ -97,11 +97,11 @@ pub fn install(root: &Path, name: &str, recipe: &Recipe, build: impl FnOnce(&Pat
         return Ok(folder);
     }
 
-    // What a killed process left; its lock is gone, so nobody uses it.
+    // What a killed process left; its lock is gone, so nobody uses it. A client that outlives it may still write there: next time, then.
     let prefix = format!(".{leaf}.tmp-");
     for entry in std::fs::read_dir(&parent).map_err(|e| unwritable(&parent, e))?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(&prefix) {
-            std::fs::remove_dir_all(entry.path()).map_err(|e| unwritable(&entry.path(), e))?;
+            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
     let temporary = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent).map_err(|e| unwritable(&parent, e))?;

@@ -8,13 +8,26 @@ mod archive;
 mod cache;
 mod code_search;
 mod encoders;
+mod graphs;
+mod images;
 mod package;
+mod pickle;
 pub mod python;
+mod ratings;
+mod semanlink;
+mod texts;
+mod wordnet;
 
 pub use cache::{first_changed, folder as cache_folder};
 pub use code_search::{Splits, code_search, python_package, write_functions};
 pub use encoders::{WordLlamaFiles, minilm, wordllama};
+pub use graphs::{Csr, Graph, citeseer, cora, pubmed};
+pub use images::{FASHION_CLASSES, ImageSplits, fashion_mnist, mnist, read_idx_images};
 pub use package::{Client, Package};
+pub use ratings::{Film, Rating, Ratings, movielens};
+pub use semanlink::{Semanlink, semanlink};
+pub use texts::{LabeledTexts, Story, newsgroups, reuters, reuters_examples};
+pub use wordnet::{Pointer, Relation, Synset, WordNet, wordnet};
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -56,7 +69,21 @@ impl Dataset {
     }
 }
 
-static DATASETS: &[Dataset] = &[code_search::DATASET, encoders::WORDLLAMA, encoders::MINILM];
+static DATASETS: &[Dataset] = &[
+    code_search::DATASET,
+    semanlink::DATASET,
+    wordnet::DATASET,
+    texts::REUTERS,
+    texts::NEWSGROUPS,
+    ratings::DATASET,
+    graphs::CORA,
+    graphs::CITESEER,
+    graphs::PUBMED,
+    images::FASHION_MNIST,
+    images::MNIST,
+    encoders::WORDLLAMA,
+    encoders::MINILM,
+];
 
 /// All registered data sets.
 pub fn datasets() -> &'static [Dataset] {

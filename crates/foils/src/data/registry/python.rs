@@ -38,7 +38,8 @@ pub struct Function {
 /// ```
 /// # fn main() -> foils::Result<()> {
 /// let folder = tempfile::tempdir().unwrap();
-/// std::fs::write(folder.path().join("a.py"), "def area(w, h):\n    \"\"\"The area of a box.\"\"\"\n    w = abs(w)\n    h = abs(h)\n    return w * h\n").unwrap();
+/// let code = "def area(w, h):\n    'The area of a box.'\n    w = abs(w)\n    h = abs(h)\n    return w * h\n";
+/// std::fs::write(folder.path().join("a.py"), code).unwrap();
 /// let found = foils::data::registry::python::from_folder(folder.path())?;
 /// assert_eq!(found[0].anchor, "The area of a box.");
 /// assert_eq!(found[0].positive, "def area(w, h):\n    w = abs(w)\n    h = abs(h)\n    return w * h");
@@ -207,6 +208,8 @@ fn first_paragraph(docstring: &str) -> Option<String> {
     for paragraph in lines.split(|l| l.is_empty()) {
         let heading = paragraph.len() >= 2 && underline(paragraph[1]);
         let words = &paragraph[if heading { 2 } else { 0 }..];
+        // A heading that follows without an empty line ends it too.
+        let words = words.iter().skip(1).position(|l| underline(l)).map_or(words, |next| &words[..next]);
         let words = &words[..words.iter().position(|l| l.starts_with(">>>")).unwrap_or(words.len())];
         match words.first() {
             None => {}
@@ -298,7 +301,8 @@ if os.name:
         .. versionadded:: 1.0
 
         Add up the parts.
-        >>> doctest(1)
+        Parameters
+        ----------
         """
         a = 1
         b = 2

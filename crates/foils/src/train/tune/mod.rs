@@ -16,8 +16,7 @@ pub use tuner::Tuner;
 
 use crate::data::formats::{trec, write_examples};
 use crate::data::{Collection, Example, Shape};
-use crate::metrics::{Comparison, Evaluation, evaluate};
-use crate::search::Ranking;
+use crate::metrics::{Comparison, Evaluated, Evaluation};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +33,7 @@ pub struct TuneResult {
     /// How the negatives were mined that were trained on.
     pub strategy: String,
     /// With `auto`: who picked, why, and what each way came to.
+    #[serde(flatten)]
     pub picked: Option<Picked>,
     /// Held-out nDCG@10 of the untuned encoder.
     pub ndcg_before: f64,
@@ -53,7 +53,7 @@ pub struct TuneResult {
     pub seconds: BTreeMap<String, f64>,
 }
 
-/// Runs the whole way and writes everything into `out`: `tune.toml`, `negatives.jsonl`, `mine.json`, `score.json`, `model/`,
+/// Runs the whole way and writes everything into `out`: `tune.toml`, `negatives.jsonl.zst`, `mine.json`, `score.json`, `model/`,
 /// `train.json`, `logs/`, `eval.json`, `before.run`, `after.run`, `qrels.txt`, `tune.json`. `say` is told what is being done.
 ///
 /// # Errors
@@ -90,7 +90,7 @@ pub fn tune(data: &TuneData, settings: &TuneSettings, out: &Path, say: &dyn Fn(&
     let clock = Instant::now();
     let (examples, mined) = tuner.examples(&strategy)?;
     let negatives = examples.iter().map(|e| e.negatives.len() as u64).sum();
-    write_examples(out.join("negatives.jsonl"), Shape::Lists, examples.iter().cloned().map(Ok))?;
+    write_examples(out.join("negatives.jsonl.zst"), Shape::Lists, examples.iter().cloned().map(Ok))?;
     if let Some(summary) = &mined {
         files::write_json(out.join("mine.json"), summary)?;
         say(&format!("mined {negatives} negatives for {} queries", summary.queries));
@@ -151,11 +151,10 @@ fn ndcg_at_10(evaluation: &Evaluation) -> Result<(f64, f64)> {
 }
 
 /// TREC runs of both encoders, and the judgements they are measured by.
-fn write_runs(out: &Path, collection: &Collection, evaluated: &evaluate::Evaluated) -> Result<()> {
-    let run = |rankings: &[Ranking]| -> Vec<trec::Ranking> { trec::rankings(collection, rankings) };
+fn write_runs(out: &Path, collection: &Collection, evaluated: &Evaluated) -> Result<()> {
     if let Some(before) = &evaluated.before {
-        trec::write_run(out.join("before.run"), &run(before), "untuned")?;
+        trec::write_run(out.join("before.run"), &trec::named_run(collection, before), "untuned")?;
     }
-    trec::write_run(out.join("after.run"), &run(&evaluated.after), "tuned")?;
-    trec::write_qrels(out.join("qrels.txt"), &trec::judgements(collection))
+    trec::write_run(out.join("after.run"), &trec::named_run(collection, &evaluated.after), "tuned")?;
+    trec::write_qrels(out.join("qrels.txt"), &trec::named_qrels(collection))
 }

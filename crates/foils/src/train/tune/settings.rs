@@ -1,6 +1,5 @@
 //! All settings of a tuning run, as one TOML file has them.
 
-use crate::losses::LossSettings;
 use crate::negatives::MineSettings;
 use crate::train::TrainSettings;
 use crate::{Error, Result, files};
@@ -29,9 +28,7 @@ pub struct TuneSettings {
     pub auto: Option<Judge>,
     /// How negatives are mined.
     pub mine: MineSettings,
-    /// What is minimised.
-    pub loss: LossSettings,
-    /// How long and how fast.
+    /// What is minimised, how long and how fast.
     pub train: TrainSettings,
 }
 
@@ -54,7 +51,6 @@ impl Default for TuneSettings {
             in_batch_only: false,
             auto: None,
             mine: MineSettings::default(),
-            loss: LossSettings::default(),
             train: TrainSettings::default(),
         }
     }

@@ -22,9 +22,8 @@ impl TuneData {
     /// # Errors
     /// On an empty part, or an example without positives.
     pub fn from_parts(train: Vec<Example>, validation: &[Example], test: &[Example]) -> Result<Self> {
-        let named = |name: &str, part: &[Example]| {
-            Collection::from_examples(part).map_err(|e| Error::invalid(format!("the {name} pairs: {e}")))
-        };
+        let named =
+            |name: &str, part: &[Example]| Collection::from_examples(part).map_err(|e| Error::invalid(format!("the {name} pairs: {e}")));
         if train.is_empty() {
             return Err(Error::invalid("there are no training pairs"));
         }
@@ -65,7 +64,9 @@ impl TuneData {
         let [train, validation, test] = parts;
         for (name, part) in [("training", &train), ("validation", &validation), ("test", &test)] {
             if part.is_empty() {
-                return Err(Error::invalid(format!("the split leaves no {name} pairs; give more pairs, another seed, or files of your own")));
+                return Err(Error::invalid(format!(
+                    "the split leaves no {name} pairs; give more pairs, another seed, or files of your own"
+                )));
             }
         }
         Ok(Self { validation: against(&whole.corpus, &validation)?, test: against(&whole.corpus, &test)?, train })

@@ -1,13 +1,14 @@
 //! What the steps of a tuning run share: the data, the encoder and how it was before, and its vectors of the training texts.
 
 use super::{Strategy, TuneData, TuneSettings};
+use crate::Result;
 use crate::data::{Collection, Embeddings, Example};
 use crate::diagnostics::{ScoreReport, ScoreSettings, gather, score_embedded};
-use crate::metrics::evaluate::{EvaluateSettings, Evaluated, Vectors, evaluate};
+use crate::losses::{self, LossSettings};
+use crate::metrics::{EvaluateSettings, Evaluated, Vectors, evaluate};
 use crate::models::{self, Encoder, Trainable};
 use crate::negatives::{MineSummary, mine};
 use crate::train::{TrainSettings, TrainSummary, fit};
-use crate::{Result, losses};
 use std::path::Path;
 
 /// An encoder and the data it is tuned on. Every training starts from the encoder as it was loaded.
@@ -72,7 +73,7 @@ impl<'a> Tuner<'a> {
     /// As [`fit`].
     pub fn train(&mut self, examples: &[Example], settings: &TrainSettings, logs: Option<&Path>) -> Result<TrainSummary> {
         self.encoder.restore(&self.untuned)?;
-        let loss = losses::by_name(&settings.loss, &self.settings.loss)?;
+        let loss = losses::by_name(&settings.loss, &LossSettings { temperature: Some(settings.temperature), ..LossSettings::default() })?;
         let settings = TrainSettings { seed: self.settings.seed, ..settings.clone() };
         fit(&mut *self.encoder, examples, &self.data.validation, &*loss, &settings, logs)
     }
@@ -87,8 +88,8 @@ impl<'a> Tuner<'a> {
         self.encoder.restore(&self.untuned)?;
         let before = self.vectors(collection)?;
         self.encoder.restore(&tuned)?;
-        let view = |v: &'_ (Embeddings, Embeddings)| -> Vectors<'_> { Vectors { queries: &v.0, documents: &v.1 } };
-        evaluate(collection, Some(view(&before)), view(&after), &EvaluateSettings::default())
+        let [before, after] = [&before, &after].map(|(queries, documents)| Vectors { queries, documents });
+        evaluate(collection, Some(before), after, &EvaluateSettings::default())
     }
 
     fn vectors(&self, collection: &Collection) -> Result<(Embeddings, Embeddings)> {

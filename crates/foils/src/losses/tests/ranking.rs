@@ -1,39 +1,7 @@
-//! The kernel and tensor operations give the same loss and gradients; special cases; what is refused.
+//! The ranking losses and their two-view forms.
 
 use super::*;
-use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
-
-fn leaf(rows: &[f64], dim: usize) -> Tensor<2> {
-    let data = TensorData::new(rows.to_vec(), [rows.len() / dim, dim]);
-    Tensor::from_data(data, (&Device::flex().autodiff(), DType::F64)).require_grad()
-}
-
-fn values<const D: usize>(x: Tensor<D>) -> Vec<f64> {
-    x.inner().into_data().iter::<f64>().collect()
-}
-
-/// Value, gradient of `a`, gradient of `b`.
-fn evaluate(a: &[f64], b: &[f64], dim: usize, f: impl Fn(Tensor<2>, Tensor<2>) -> Result<Tensor<1>>) -> Result<[Vec<f64>; 3]> {
-    let (a, b) = (leaf(a, dim), leaf(b, dim));
-    // Times 3, so that the gradient from above is not 1.
-    let loss = f(a.clone(), b.clone())?.mul_scalar(3.0);
-    let gradients = loss.backward();
-    let grad = |x: &Tensor<2>| x.grad(&gradients).map(values).unwrap_or_default();
-    Ok([values(loss), grad(&a), grad(&b)])
-}
-
-/// Runs a loss by both paths and returns the kernel's answer.
-fn both(a: &[f64], b: &[f64], dim: usize, f: impl Fn(Options, Tensor<2>, Tensor<2>) -> Result<Tensor<1>>) -> [Vec<f64>; 3] {
-    let by = |compute| evaluate(a, b, dim, |x, y| f(Options { compute, ..Options::default() }, x, y)).unwrap();
-    let (kernel, plain) = (by(Compute::Auto), by(Compute::TensorOps));
-    for (x, y) in kernel.iter().zip(&plain) {
-        let size = y.iter().fold(1.0, |l: f64, v| l.max(v.abs()));
-        let error = x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
-        assert!(x.len() == y.len() && error <= 1e-10 * size, "the paths differ by {error:e} of {size}");
-    }
-    kernel
-}
 
 /// Every loss over anchors, candidates and targets.
 fn ranking_losses(options: Options) -> Vec<Box<dyn RankingLoss>> {
@@ -123,8 +91,7 @@ fn mean_weight_of_dclw_is_one_and_identical_views_weigh_one() {
 #[test]
 fn infonce_is_dcl_times_the_coupling() {
     let n = 9;
-    let wave = |step: f64| (0..n * 4).map(|i| (i as f64 * step).sin()).collect::<Vec<f64>>();
-    let (a, c) = (wave(0.7), wave(1.3));
+    let (a, c) = (wave(n * 4, 0.7), wave(n * 4, 1.3));
     for i in 0..n as u32 {
         let targets = Targets { positive: vec![i], excluded: vec![] };
         let anchor = &a[i as usize * 4..][..4];
@@ -185,7 +152,10 @@ fn bad_input_is_refused_with_its_value() {
         says(run(&[0.0, 0.0, 1.0, 1.0], &ok), &["row 0", "zero vector"]);
         says(run(&ok[..2], &ok[..2]), &["1 rows", "no negatives"]);
         says(run(&ok, &ok[..2]), &["z1", "[2, 2]", "z2", "[1, 2]"]);
-        says(evaluate(&ok, &ok, 2, |x, y| Dcl::new(0.1)?.options(options).forward(x.slice([0..1]), y.slice([0..1]))), &["no negatives"]);
+        says(
+            evaluate(&ok, &ok, 2, |x, y| Dcl::new(0.1)?.options(options).forward(x.narrow(0, 0, 1), y.narrow(0, 0, 1))),
+            &["no negatives"],
+        );
         let huge = ok.map(|v| v * 1e200);
         says(evaluate(&huge, &huge, 2, |x, y| InfoNce::new(0.1)?.normalize(false).options(options).forward(x, y)), &["the loss is"]);
         let ranked = |positive: Vec<u32>, excluded: Vec<Vec<u32>>| {

@@ -1,6 +1,5 @@
-//! What every loss asks of its input and hyper-parameters, and says when it is not so.
+//! What losses and their kin ask of tensors and hyper-parameters, and say when it is not so.
 
-use super::{Options, ZeroRows};
 use crate::{Error, Result};
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Tensor};
@@ -63,9 +62,8 @@ pub(crate) fn rows<const D: usize>(name: &str, x: &Tensor<D>, fewest: usize) -> 
     Ok(())
 }
 
-/// No NaN and no infinity, and no zero row where that is asked for. `x` is read as rows of its last axis.
-pub(crate) fn values<const D: usize>(name: &str, x: &Tensor<D>, normalize: bool, options: Options) -> Result<()> {
-    let nonzero = normalize && options.zero_rows == ZeroRows::Refuse;
+/// No NaN and no infinity; if `nonzero`, no row of norm ≤ 1e-12 either. `x` is read as rows of its last axis.
+pub(crate) fn values<const D: usize>(name: &str, x: &Tensor<D>, nonzero: bool) -> Result<()> {
     // On other devices than the CPU, one number is fetched; the values only when something is wrong.
     if !on_flex(&x.device()) {
         let x = x.clone().inner();

@@ -1,0 +1,72 @@
+//! Barlow Twins: two views agree in each dimension, and dimensions do not repeat each other. No negatives at all.
+
+use crate::{Error, Result, check};
+use burn::tensor::Tensor;
+
+/// Barlow Twins (baselines-contrastive, 7): ẑ = (z − mean)/√(biased variance + ε) by dimension over the batch, C = ẑ1ᵀẑ2/n,
+/// L = Σ_l (C_ll − 1)² + λ Σ_{l≠m} C_lm². The gradient flows through the batch statistics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BarlowTwins {
+    lambda_offdiag: f64,
+    eps: f64,
+}
+
+/// What [`BarlowTwins::forward`] returns.
+#[derive(Clone, Debug)]
+pub struct BarlowTwinsOutput {
+    /// Shape `[1]`, on the graph.
+    pub loss: Tensor<1>,
+    /// C, `[d, d]`.
+    pub cross_correlation: Tensor<2>,
+}
+
+impl BarlowTwins {
+    /// With ε = 1e-5. λ = 0.0051 is usual.
+    ///
+    /// # Errors
+    /// When `lambda_offdiag` is negative or not finite.
+    pub fn new(lambda_offdiag: f64) -> Result<Self> {
+        Ok(Self { lambda_offdiag: check::not_negative("lambda_offdiag", lambda_offdiag)?, eps: 1e-5 })
+    }
+
+    /// Sets ε. Without it (0) no column may be constant.
+    ///
+    /// # Errors
+    /// When it is negative or not finite.
+    pub fn eps(mut self, eps: f64) -> Result<Self> {
+        self.eps = check::not_negative("eps", eps)?;
+        Ok(self)
+    }
+
+    /// The loss of two views `[n, d]`.
+    ///
+    /// # Errors
+    /// When n is 0, the shapes differ, a value is not finite, or a column is constant while ε is 0.
+    pub fn forward(&self, z1: Tensor<2>, z2: Tensor<2>) -> Result<BarlowTwinsOutput> {
+        check::rows("z1", &z1, 1)?;
+        check::same_shape(("z1", &z1), ("z2", &z2))?;
+        let [n, d] = z1.dims();
+        let device = z1.device().without_autodiff();
+        let dtype = z1.dtype();
+        let c = self.standardize("z1", z1)?.transpose().matmul(self.standardize("z2", z2)?).mul_scalar(1.0 / n as f64);
+        let identity = Tensor::<2>::eye(d, &device).cast(dtype);
+        let on = (c.clone() * identity.clone()).sum_dim(1).sub_scalar(1.0).powi_scalar(2).sum();
+        let off = (c.clone() * (identity.neg().add_scalar(1.0))).powi_scalar(2).sum();
+        let loss = on + off.mul_scalar(self.lambda_offdiag);
+        check::loss(loss.clone().inner().into_scalar())?;
+        Ok(BarlowTwinsOutput { loss, cross_correlation: c })
+    }
+
+    fn standardize(&self, name: &str, z: Tensor<2>) -> Result<Tensor<2>> {
+        check::values(name, &z, false)?;
+        if self.eps == 0.0 {
+            let constant = z.clone().inner().max_dim(0).equal(z.clone().inner().min_dim(0));
+            if let Some(column) = constant.into_data().iter::<bool>().position(|c| c) {
+                return Err(Error::invalid(format!("{name}: column {column} is constant and eps is 0: its variance divides by 0")));
+            }
+        }
+        let centred = z.clone() - z.mean_dim(0);
+        let deviation = centred.clone().powi_scalar(2).mean_dim(0).add_scalar(self.eps).sqrt();
+        Ok(centred / deviation)
+    }
+}
