@@ -32,6 +32,19 @@ impl Bags {
         self.offsets.push(self.rows.len());
     }
 
+    /// Appends bag `i` of `other`.
+    pub fn push_from(&mut self, other: &Self, i: usize) {
+        let (rows, weights) = other.entries(i);
+        self.rows.extend_from_slice(rows);
+        self.weights.extend_from_slice(weights);
+        self.offsets.push(self.rows.len());
+    }
+
+    /// How many entries all bags have together.
+    pub fn total_entries(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Appends all bags of `other`.
     pub fn append(&mut self, other: &Self) {
         let base = self.rows.len();
@@ -183,6 +196,9 @@ mod tests {
         both.push_mean(&mut []);
         one.append(&two);
         assert_eq!(one, both);
+        let mut copied = Bags::default();
+        (0..both.len()).for_each(|i| copied.push_from(&both, i));
+        assert_eq!((&copied, copied.total_entries()), (&both, 3));
         assert_eq!(one.entries(0), (&[1, 3][..], &[1.0 / 3.0, 2.0 / 3.0][..]));
         assert_eq!(one.entries(2), (&[][..], &[][..]));
     }
