@@ -160,7 +160,7 @@ mod tests {
             let gradient = &gradient[..selected.len() * DIM];
             let mut pooled = vec![9.0; selected.len() * DIM];
             bags.pool(table, DIM, &selected, &mut pooled);
-            let mut expected = vec![0f64; 7 * DIM];
+            let mut expected = [0f64; 7 * DIM];
             for (p, &bag) in selected.iter().enumerate() {
                 let tokens = &texts[bag as usize];
                 for c in 0..DIM {
@@ -173,7 +173,7 @@ mod tests {
             }
             let touched = bags.touched(&selected);
             prop_assert!(touched.rows().windows(2).all(|w| w[0] < w[1]));
-            let mut found = vec![0f64; 7 * DIM];
+            let mut found = [0f64; 7 * DIM];
             let mut row = [0f32; DIM];
             for (i, &r) in touched.rows().iter().enumerate() {
                 touched.row_gradient(i, gradient, DIM, &mut row);
