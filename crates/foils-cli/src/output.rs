@@ -16,3 +16,9 @@ pub fn json(value: &impl Serialize) -> foils::Result<()> {
     println!("{text}");
     Ok(())
 }
+
+/// The text on one line, white space folded, cut at `width` characters.
+pub fn one_line(text: &str, width: usize) -> String {
+    let folded = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if folded.chars().count() <= width { folded } else { folded.chars().take(width.saturating_sub(1)).chain(['…']).collect() }
+}

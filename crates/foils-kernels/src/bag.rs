@@ -32,6 +32,19 @@ impl Bags {
         self.offsets.push(self.rows.len());
     }
 
+    /// Appends bag `i` of `other`.
+    pub fn push_from(&mut self, other: &Self, i: usize) {
+        let (rows, weights) = other.entries(i);
+        self.rows.extend_from_slice(rows);
+        self.weights.extend_from_slice(weights);
+        self.offsets.push(self.rows.len());
+    }
+
+    /// How many entries all bags have together.
+    pub fn total_entries(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Appends all bags of `other`.
     pub fn append(&mut self, other: &Self) {
         let base = self.rows.len();
@@ -147,7 +160,7 @@ mod tests {
             let gradient = &gradient[..selected.len() * DIM];
             let mut pooled = vec![9.0; selected.len() * DIM];
             bags.pool(table, DIM, &selected, &mut pooled);
-            let mut expected = vec![0f64; 7 * DIM];
+            let mut expected = [0f64; 7 * DIM];
             for (p, &bag) in selected.iter().enumerate() {
                 let tokens = &texts[bag as usize];
                 for c in 0..DIM {
@@ -160,7 +173,7 @@ mod tests {
             }
             let touched = bags.touched(&selected);
             prop_assert!(touched.rows().windows(2).all(|w| w[0] < w[1]));
-            let mut found = vec![0f64; 7 * DIM];
+            let mut found = [0f64; 7 * DIM];
             let mut row = [0f32; DIM];
             for (i, &r) in touched.rows().iter().enumerate() {
                 touched.row_gradient(i, gradient, DIM, &mut row);
@@ -183,6 +196,9 @@ mod tests {
         both.push_mean(&mut []);
         one.append(&two);
         assert_eq!(one, both);
+        let mut copied = Bags::default();
+        (0..both.len()).for_each(|i| copied.push_from(&both, i));
+        assert_eq!((&copied, copied.total_entries()), (&both, 3));
         assert_eq!(one.entries(0), (&[1, 3][..], &[1.0 / 3.0, 2.0 / 3.0][..]));
         assert_eq!(one.entries(2), (&[][..], &[][..]));
     }

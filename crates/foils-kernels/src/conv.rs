@@ -103,7 +103,7 @@ impl Conv {
         let mut grad_x = vec![T::ZERO; if want_x { x.len() } else { 0 }];
         let mut parts: Vec<&mut [T]> = grad_x.chunks_mut(group * self.pixels_in()).collect();
         parts.resize_with(self.images.div_ceil(group), Default::default);
-        let one_group = |(((grad_x, x), grad_y), mut grad_w): (((&mut [T], &[T]), &[T]), Vec<T>)| {
+        let one_group = |grad_x: &mut [T], x: &[T], grad_y: &[T], mut grad_w: Vec<T>| {
             let (mut patches, mut grad_patches) = (Vec::new(), Vec::new());
             let at_once = self.at_once();
             let pieces = x.chunks(at_once * self.pixels_in()).zip(grad_y.chunks(at_once * positions * to));
@@ -124,7 +124,7 @@ impl Conv {
             .into_par_iter()
             .zip(x.par_chunks(group * self.pixels_in()))
             .zip(grad_y.par_chunks(group * positions * to))
-            .map(|inputs| one_group((inputs, vec![T::ZERO; patch * to])))
+            .map(|((grad_x, x), grad_y)| one_group(grad_x, x, grad_y, vec![T::ZERO; patch * to]))
             .collect();
         let mut sums = sums.into_iter();
         let mut grad_w = sums.next().unwrap_or_else(|| vec![T::ZERO; patch * to]);

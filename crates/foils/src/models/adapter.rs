@@ -82,6 +82,9 @@ pub struct Adapter {
     optimizer: ModuleOptimizer,
 }
 
+/// Shape `[in, out]`, weight and bias of a layer, on the host.
+type HostLayer = ([usize; 2], Vec<f32>, Option<Vec<f32>>);
+
 /// Rows that go through the layers at once when embedding: bounds the memory of the hidden layer.
 const BLOCK: usize = 4096;
 
@@ -185,7 +188,7 @@ impl Adapter {
     }
 
     /// Weight (`[in, out]`) and bias of every layer, on the host.
-    fn weights(&self) -> Vec<([usize; 2], Vec<f32>, Option<Vec<f32>>)> {
+    fn weights(&self) -> Vec<HostLayer> {
         let host = |l: &Linear| (l.weight.val().dims(), values(l.weight.val()), l.bias.as_ref().map(|b| values(b.val())));
         self.layers.linear.iter().map(host).collect()
     }

@@ -1,7 +1,7 @@
 //! From a name or a folder to a model.
 
 use super::folder::read_modules;
-use super::static_encoder::read_tokenizer;
+use super::tokens::read_tokenizer;
 use super::{Adapter, DEFAULT_MAX_TOKENS, StaticEncoder, Trainable};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

@@ -8,13 +8,15 @@ mod lazy_adamw;
 mod load;
 mod momentum;
 mod static_encoder;
+mod tokens;
 
 pub use adapter::{Activation, Adapter, Head};
 pub use folder::{FolderWriter, ModuleEntry};
 pub use lazy_adamw::LazyAdamW;
 pub use load::load;
 pub use momentum::momentum_update;
-pub use static_encoder::{DEFAULT_MAX_TOKENS, StaticEncoder};
+pub use static_encoder::StaticEncoder;
+pub use tokens::DEFAULT_MAX_TOKENS;
 
 use crate::data::Embeddings;
 use crate::{Error, Result};

@@ -1,19 +1,15 @@
 //! A table of token embeddings, averaged over the text's tokens: the smallest encoder worth tuning.
 
 use super::folder::{FolderWriter, Tensors, write_tensors};
+use super::tokens::{TokenCache, read_tokenizer};
 use super::{Encoder, LazyAdamW, Trainable};
 use crate::data::Embeddings;
 use crate::{Error, Result, files, seed};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use foils_kernels::Bags;
 use rand::RngExt;
-use rayon::prelude::*;
 use std::path::Path;
-use tokenizers::{Tokenizer, TruncationParams};
-
-/// Tokens of a text that are looked at, when the tokenizer that one starts from says nothing. Written into the saved
-/// `tokenizer.json` as its truncation, so that Python cuts at the same place.
-pub const DEFAULT_MAX_TOKENS: usize = 512;
+use tokenizers::Tokenizer;
 
 /// Mean of token embeddings, as `StaticEmbedding` of sentence-transformers: no special tokens are added, a token counts as often
 /// as it occurs, and the vectors are normalised only if the model says so (a `Normalize` module).
@@ -22,8 +18,7 @@ pub const DEFAULT_MAX_TOKENS: usize = 512;
 /// [`Trainable::step`] carries their gradient to the touched table rows by the transposed mean and updates those rows with
 /// [`LazyAdamW`]. So a step's cost is that of its tokens.
 pub struct StaticEncoder {
-    tokenizer: Tokenizer,
-    tokenizer_json: String,
+    tokens: TokenCache,
     dim: usize,
     table: Vec<f32>,
     normalize: bool,
@@ -38,24 +33,14 @@ impl StaticEncoder {
     ///
     /// # Errors
     /// When a token of the tokenizer has no row, a weight is NaN or infinite, or `max_tokens` is 0.
-    pub fn new(table: Vec<f32>, dim: usize, mut tokenizer: Tokenizer, max_tokens: Option<usize>) -> Result<Self> {
+    pub fn new(table: Vec<f32>, dim: usize, tokenizer: Tokenizer, max_tokens: Option<usize>) -> Result<Self> {
         let table = Embeddings::new(dim, table)?;
         let rows = table.rows();
         if let Some((token, id)) = tokenizer.get_vocab(true).into_iter().filter(|&(_, id)| id as usize >= rows).min_by_key(|&(_, id)| id) {
             return Err(Error::invalid(format!("the tokenizer's token {token:?} has the id {id}, but the table has only {rows} rows")));
         }
-        tokenizer.with_padding(None);
-        if let (None, Some(max_length)) = (tokenizer.get_truncation(), max_tokens) {
-            if max_length == 0 {
-                return Err(Error::invalid("max_tokens is 0; at least 1 is needed"));
-            }
-            let truncation = TruncationParams { max_length, ..TruncationParams::default() };
-            tokenizer.with_truncation(Some(truncation)).map_err(|e| Error::invalid(format!("cannot cut at {max_length} tokens: {e}")))?;
-        }
-        let tokenizer_json = tokenizer.to_string(true).map_err(|e| Error::invalid(format!("the tokenizer cannot be written: {e}")))?;
         Ok(Self {
-            tokenizer,
-            tokenizer_json,
+            tokens: TokenCache::new(tokenizer, max_tokens)?,
             dim,
             table: table.into_data(),
             normalize: false,
@@ -117,35 +102,7 @@ impl StaticEncoder {
 
     /// Where texts are cut, if they are.
     pub fn max_tokens(&self) -> Option<usize> {
-        self.tokenizer.get_truncation().map(|t| t.max_length)
-    }
-
-    fn tokenize(&self, texts: &[&str]) -> Result<Bags> {
-        let parts: Vec<Bags> = texts
-            .par_chunks(64)
-            .enumerate()
-            .map(|(chunk, texts)| {
-                let mut bags = Bags::default();
-                for (i, &text) in texts.iter().enumerate() {
-                    let position = chunk * 64 + i + 1;
-                    let encoding = self
-                        .tokenizer
-                        .encode_fast(text, false)
-                        .map_err(|e| Error::invalid(format!("text {position} cannot be tokenised: {e}")))?;
-                    let mut ids = encoding.get_ids().to_vec();
-                    if ids.is_empty() {
-                        return Err(Error::invalid(format!(
-                            "text {position} of the list ({text:?}): no token is left, so it has no vector"
-                        )));
-                    }
-                    bags.push_mean(&mut ids);
-                }
-                Ok(bags)
-            })
-            .collect::<Result<_>>()?;
-        let mut bags = Bags::default();
-        parts.iter().for_each(|part| bags.append(part));
-        Ok(bags)
+        self.tokens.max_tokens()
     }
 
     fn pool(&self, bags: &Bags, rows: &[u32]) -> Result<Vec<f32>> {
@@ -163,18 +120,13 @@ impl StaticEncoder {
     }
 }
 
-pub(super) fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    Tokenizer::from_bytes(&bytes).map_err(|e| Error::file(path, None, format!("is not a tokenizer.json: {e}")))
-}
-
 impl Encoder for StaticEncoder {
     fn dim(&self) -> usize {
         self.dim
     }
 
     fn embed(&self, texts: &[&str]) -> Result<Embeddings> {
-        let bags = self.tokenize(texts)?;
+        let bags = self.tokens.bags(texts)?;
         let all: Vec<u32> = (0..bags.len() as u32).collect();
         self.finish(self.pool(&bags, &all)?)
     }
@@ -184,14 +136,14 @@ impl Encoder for StaticEncoder {
         hash.update(&(self.dim as u64).to_le_bytes());
         hash.update(&[u8::from(self.normalize)]);
         hash.update(bytemuck::cast_slice(&self.table));
-        hash.update(self.tokenizer_json.as_bytes());
+        hash.update(self.tokens.tokenizer_json().as_bytes());
         hash.digest128()
     }
 
     fn write_modules(&self, folder: &mut FolderWriter) -> Result<()> {
         let module = folder.add_module("StaticEmbedding")?;
         write_tensors(&module.join("model.safetensors"), &[("embedding.weight", &[self.vocabulary(), self.dim], &self.table)])?;
-        files::write(module.join("tokenizer.json"), &self.tokenizer_json)?;
+        files::write(module.join("tokenizer.json"), self.tokens.tokenizer_json())?;
         if self.normalize { write_normalize(folder) } else { Ok(()) }
     }
 }
@@ -211,7 +163,7 @@ pub(super) fn normalize_rows(x: Tensor<2>) -> Tensor<2> {
 
 impl Trainable for StaticEncoder {
     fn prepare(&mut self, texts: &[&str]) -> Result<()> {
-        self.prepared = self.tokenize(texts)?;
+        self.prepared = self.tokens.bags(texts)?;
         self.pending.clear();
         self.optimizer.reset();
         Ok(())

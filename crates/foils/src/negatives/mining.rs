@@ -123,8 +123,8 @@ pub struct Mined {
 /// not fit the texts or are zero, a setting is out of range, or candidates or limits are asked for that need an encoder.
 pub fn mine(collection: &Collection, vectors: Option<(&Embeddings, &Embeddings)>, settings: &MineSettings) -> Result<Mined> {
     settings.validate()?;
-    check_collection(collection, settings)?;
     check_encoder(vectors.is_some(), settings)?;
+    check_collection(collection, settings)?;
     let queries = collection.queries.len();
     let most_positives = (0..queries).map(|q| collection.qrels.of(q).len()).max().unwrap_or(0);
     // Copies of positives may take any number of the first ranks, so the reserve of a margin is always kept here.

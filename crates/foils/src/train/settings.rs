@@ -17,7 +17,8 @@ pub struct TrainSettings {
     pub epochs: usize,
     /// Examples in a batch; each anchor sees the other examples' positives as negatives.
     pub batch_size: usize,
-    /// The peak learning rate.
+    /// The peak learning rate. The default suits a token table, whose numbers are about 1 in size; dense layers want about
+    /// [`TrainSettings::ADAPTER_LEARNING_RATE`].
     pub learning_rate: f64,
     /// Share of all steps in which the learning rate rises to its peak.
     pub warmup: f64,
@@ -41,8 +42,8 @@ impl Default for TrainSettings {
             loss: "mnrl".to_owned(),
             temperature: 0.05,
             epochs: 3,
-            batch_size: 512,
-            learning_rate: 0.02,
+            batch_size: 256,
+            learning_rate: 0.03,
             warmup: 0.1,
             decay: Decay::default(),
             negatives_per_anchor: 3,
@@ -55,6 +56,9 @@ impl Default for TrainSettings {
 }
 
 impl TrainSettings {
+    /// A learning rate for [`crate::models::Adapter`].
+    pub const ADAPTER_LEARNING_RATE: f64 = 1e-3;
+
     /// The objective that these settings name.
     ///
     /// # Errors

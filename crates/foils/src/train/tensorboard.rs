@@ -123,7 +123,7 @@ mod tests {
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         let check = |data: &[u8], masked: u32| {
             let crc = masked.wrapping_sub(0xa282_ead8);
-            assert_eq!(crc >> 17 | crc << 15, crc32c::crc32c(data));
+            assert_eq!(crc.rotate_left(15), crc32c::crc32c(data));
         };
         while at < bytes.len() {
             let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;

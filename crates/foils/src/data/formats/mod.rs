@@ -20,6 +20,7 @@ pub mod beir;
 mod columns;
 mod convert;
 mod delimited;
+mod guard;
 mod jsonl;
 mod lines;
 mod parquet;

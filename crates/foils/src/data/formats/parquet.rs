@@ -1,6 +1,7 @@
 //! Apache Parquet: columns of texts, lists of texts and numbers.
 
 use super::columns::{Cell, Columns, Layout};
+use super::guard::{Bounded, guarded};
 use super::reader::{Row, Table};
 use super::writer::{RowWriter, Values};
 use crate::data::Shape;
@@ -50,11 +51,11 @@ impl Parquet {
         }
         // Without the Arrow schema that some writers store, texts come in one type, not as dictionaries or views.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|e| damaged(path, 0, &e))?;
+        let builder = decode(path, 0, || ParquetRecordBatchReaderBuilder::try_new_with_options(Bounded(file), options))?;
         let all: Vec<String> = builder.schema().fields().iter().map(|f| f.name().clone()).collect();
         let layout = Layout::resolve(&all, columns).map_err(|m| Error::file(path, None, m))?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), layout.places());
-        let reader = builder.with_projection(mask).with_batch_size(BATCH).build().map_err(|e| damaged(path, 0, &e))?;
+        let reader = decode(path, 0, || builder.with_projection(mask).with_batch_size(BATCH).build())?;
         let names = (0..all.len()).filter(|i| layout.places().any(|p| p == *i)).map(|i| all[i].clone()).collect();
         Ok(Self { path: path.to_owned(), names, reader, batch: None, next: 0, row: 0 })
     }
@@ -67,8 +68,8 @@ impl Table for Parquet {
                 Some(batch) if self.next < batch.num_rows() => break batch,
                 _ => {}
             }
-            let Some(batch) = self.reader.next() else { return Ok(None) };
-            self.batch = Some(batch.map_err(|e| damaged(&self.path, self.row, &e))?);
+            let Some(batch) = decode(&self.path, self.row, || self.reader.next().transpose())? else { return Ok(None) };
+            self.batch = Some(batch);
             self.next = 0;
         };
         let row = self.row + 1;
@@ -83,9 +84,15 @@ impl Table for Parquet {
     }
 }
 
-fn damaged(path: &Path, after: u64, error: &dyn std::fmt::Display) -> Error {
+/// Runs a step of the decoder, which answers some damaged files with an error and some with a panic.
+fn decode<T, E: std::fmt::Display>(path: &Path, after: u64, step: impl FnOnce() -> Result<T, E>) -> Result<T> {
+    let reason = match guarded(step) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic,
+    };
     let place = if after == 0 { String::new() } else { format!("after row {after}: ") };
-    Error::file(path, None, format!("{place}cannot be read as Parquet, it is damaged, cut off or of another kind: {error}"))
+    Err(Error::file(path, None, format!("{place}cannot be read as Parquet, it is damaged, cut off or of another kind: {reason}")))
 }
 
 fn cell(array: &ArrayRef, row: usize) -> Result<Cell, String> {

@@ -130,8 +130,8 @@ fn training_teaches_held_out_pairs_and_leaves_the_best_checkpoint() {
 #[test]
 fn the_same_seed_gives_the_same_bits_and_another_seed_does_not() {
     let mut with_negatives = pairs(0, 260);
-    for i in 0..260 {
-        with_negatives[i].negatives = (1..6).map(|k| pairs(i + k, i + k + 1)[0].positives[0].clone()).collect();
+    for (i, example) in with_negatives.iter_mut().enumerate() {
+        example.negatives = (1..6).map(|k| pairs(i + k, i + k + 1)[0].positives[0].clone()).collect();
     }
     let trained = |seed| {
         let mut model = model();

@@ -53,7 +53,7 @@ pub struct TuneResult {
     pub seconds: BTreeMap<String, f64>,
 }
 
-/// Runs the whole way and writes everything into `out`: `tune.toml`, `negatives.jsonl`, `mine.json`, `score.json`, `model/`,
+/// Runs the whole way and writes everything into `out`: `tune.toml`, `negatives.jsonl.zst`, `mine.json`, `score.json`, `model/`,
 /// `train.json`, `logs/`, `eval.json`, `before.run`, `after.run`, `qrels.txt`, `tune.json`. `say` is told what is being done.
 ///
 /// # Errors
@@ -90,7 +90,7 @@ pub fn tune(data: &TuneData, settings: &TuneSettings, out: &Path, say: &dyn Fn(&
     let clock = Instant::now();
     let (examples, mined) = tuner.examples(&strategy)?;
     let negatives = examples.iter().map(|e| e.negatives.len() as u64).sum();
-    write_examples(out.join("negatives.jsonl"), Shape::Lists, examples.iter().cloned().map(Ok))?;
+    write_examples(out.join("negatives.jsonl.zst"), Shape::Lists, examples.iter().cloned().map(Ok))?;
     if let Some(summary) = &mined {
         files::write_json(out.join("mine.json"), summary)?;
         say(&format!("mined {negatives} negatives for {} queries", summary.queries));

@@ -8,12 +8,13 @@ use npyz::{DType, NpyHeader, Order, WriterBuilder};
 use std::io::Read;
 use std::path::Path;
 
-/// NumPy writes 128 bytes for a plain 2-D array. The bound keeps a hostile header from taking memory or nesting deeply.
-const LONGEST_HEADER: u64 = 1024;
+/// NumPy writes 128 bytes before the data of a plain 2-D array.
+const LONGEST_HEADER: usize = 1024;
 
 pub(super) fn read(path: &Path) -> Result<Embeddings> {
     let mut source = lines::open(path)?;
-    let header = NpyHeader::from_reader(source.by_ref().take(LONGEST_HEADER))
+    let header = read_header(&mut source)
+        .and_then(|h| NpyHeader::from_reader(h.as_slice()))
         .map_err(|e| Error::file(path, None, format!("does not begin as a .npy file of a plain array: {e}")))?;
     let stored = match &header.dtype() {
         DType::Plain(kind) => match kind.to_string().as_str() {
@@ -35,6 +36,33 @@ pub(super) fn read(path: &Path) -> Result<Embeddings> {
         values = (0..rows * dim).map(|i| values[(i % dim) * rows + i / dim]).collect();
     }
     finished(path, dim, values)
+}
+
+/// Everything before the data, once it looks like the header of a plain array: one dictionary with one tuple in it.
+/// The general parser that reads it takes time exponential in the depth of nested brackets, so they are kept from it.
+fn read_header(source: &mut dyn Read) -> std::io::Result<Vec<u8>> {
+    let invalid = |message: &str| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));
+    let mut header = vec![0; 8];
+    source.read_exact(&mut header)?;
+    if !header.starts_with(b"\x93NUMPY") {
+        return invalid("its first bytes are not those of NumPy");
+    }
+    let digits = if header[6] == 1 { 2 } else { 4 };
+    let mut length = [0; 4];
+    source.read_exact(&mut length[..digits])?;
+    header.extend(&length[..digits]);
+    let start = header.len();
+    let length = u32::from_le_bytes(length) as usize;
+    if length > LONGEST_HEADER {
+        return invalid("its header is too long");
+    }
+    header.resize(start + length, 0);
+    source.read_exact(&mut header[start..])?;
+    let count = |letter| header[start..].iter().filter(|b| **b == letter).count();
+    if count(b'[') > 0 || count(b'(') > 1 || count(b'{') > 1 {
+        return invalid("its type is a record, or its header is damaged");
+    }
+    Ok(header)
 }
 
 pub(super) fn write(path: &Path, embeddings: &Embeddings) -> Result<()> {

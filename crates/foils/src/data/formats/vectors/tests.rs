@@ -85,14 +85,17 @@ fn bad_files_are_named_with_what_is_wrong() {
         let message = error("a.npy", &npy(descr, "False", "(1, 1)", &data));
         assert_eq!(message, format!("a.npy: holds numbers of type {descr}; '<f2', '<f4' or '<f8' is needed"));
     }
-    assert!(error("a.npy", &npy("[('x', '<f4')]", "False", "(1, 1)", &data)).contains("holds numbers of type [("));
+    assert!(error("a.npy", &npy("[('x', '<f4')]", "False", "(1, 1)", &data)).contains("its type is a record"));
     for shape in ["(9223372036854775807, 4)", "(4294967296, 4294967296)", "(1000000000, 1000000000)"] {
         let message = error("a.npy", &npy("'<f4'", "False", shape, &data));
         assert!(message.contains("too large") || message.contains("cut off") || message.contains(".npy file"), "{message}");
     }
     assert!(error("a.npy", b"").contains("does not begin as a .npy file"));
     assert!(error("a.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff{").contains("does not begin as a .npy file"));
-    assert!(error("a.npy", &npy(&"(".repeat(950), "False", "(1, 1)", &[])).contains("does not begin as a .npy file"));
+    // Found by fuzzing: the time to parse this doubles with each bracket.
+    for bracket in ["[", "(", "{"] {
+        assert!(error("a.npy", &npy(&bracket.repeat(200), "False", "(1, 1)", &[])).contains("its header is damaged"));
+    }
     let info = |offsets: &str| format!("{{\"x\":{{\"dtype\":\"F32\",\"shape\":[1,2],\"data_offsets\":{offsets}}}}}");
     assert_eq!(
         error("a.safetensors", &tensors(&info("[0,8]"), &data)),
