@@ -1,7 +1,8 @@
 //! The command `foils`: parses, calls the library, prints. No method lives here.
 
-mod commands;
+#[macro_use]
 mod output;
+mod commands;
 mod report;
 
 use clap::{Parser, Subcommand};

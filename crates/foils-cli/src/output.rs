@@ -2,6 +2,25 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write, stdout};
+
+/// Prints a line on standard output. A reader that has seen enough (`foils … | head`) ends the command without a complaint.
+pub fn line(text: Arguments) {
+    if let Err(error) = writeln!(stdout().lock(), "{text}") {
+        let enough = error.kind() == ErrorKind::BrokenPipe;
+        if !enough {
+            eprintln!("error: cannot print: {error}");
+        }
+        std::process::exit(if enough { 0 } else { 2 });
+    }
+}
+
+/// `println!` by way of [`line`], which does not panic.
+macro_rules! println {
+    () => { $crate::output::line(format_args!("")) };
+    ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
+}
 
 /// A plain table that fits the terminal.
 pub fn table(header: &[&str]) -> Table {

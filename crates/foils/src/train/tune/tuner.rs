@@ -4,7 +4,6 @@ use super::{Strategy, TuneData, TuneSettings};
 use crate::Result;
 use crate::data::{Collection, Embeddings, Example};
 use crate::diagnostics::{ScoreReport, ScoreSettings, gather, score_embedded};
-use crate::losses::{self, LossSettings};
 use crate::metrics::{EvaluateSettings, Evaluated, Vectors, evaluate};
 use crate::models::{self, Encoder, Trainable};
 use crate::negatives::{MineSummary, mine};
@@ -73,7 +72,7 @@ impl<'a> Tuner<'a> {
     /// As [`fit`].
     pub fn train(&mut self, examples: &[Example], settings: &TrainSettings, logs: Option<&Path>) -> Result<TrainSummary> {
         self.encoder.restore(&self.untuned)?;
-        let loss = losses::by_name(&settings.loss, &LossSettings { temperature: Some(settings.temperature), ..LossSettings::default() })?;
+        let loss = settings.objective()?;
         let settings = TrainSettings { seed: self.settings.seed, ..settings.clone() };
         fit(&mut *self.encoder, examples, &self.data.validation, &*loss, &settings, logs)
     }
