@@ -22,10 +22,10 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
 }
 
-/// A plain table that fits the terminal.
+/// A table that fits the terminal and can be pasted into Markdown.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec());
+    table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec());
     table
 }
 

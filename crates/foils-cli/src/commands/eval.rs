@@ -1,5 +1,6 @@
 //! `foils eval`: how well does an encoder (or an existing run) rank, with which certainty, and what did training change?
 
+use super::convert::ColumnArgs;
 use crate::{Status, output};
 use foils::data::formats::{Columns, beir, read_all, trec};
 use foils::data::{Collection, Embeddings, Texts};
@@ -43,6 +44,8 @@ pub struct Args {
     /// Also write the result here, as JSON.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    columns: ColumnArgs,
 }
 
 /// Runs the command.
@@ -65,7 +68,8 @@ pub fn run(args: &Args) -> Result<Status> {
 }
 
 fn of_model(args: &Args, model: &str, data: &Path, settings: &EvaluateSettings) -> Result<Evaluation> {
-    let collection = if data.is_dir() { beir::read(data)? } else { Collection::from_examples(&read_all(data, &Columns::default())?)? };
+    let collection =
+        if data.is_dir() { beir::read(data)? } else { Collection::from_examples(&read_all(data, &Columns::from(&args.columns))?)? };
     let embed = |name: &str| -> Result<[Embeddings; 2]> {
         let encoder = foils::models::load(name, args.seed)?;
         let embed = |texts: &Texts| encoder.embed(&texts.texts.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,5 +1,6 @@
 //! `foils mine INPUT -o OUTPUT`: hard negatives for pairs.
 
+use super::convert::ColumnArgs;
 use crate::{Status, output};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use foils::data::formats::{Columns, Format, beir, read_examples, write_examples, write_tuples};
@@ -9,7 +10,7 @@ use foils::search::{Bm25Settings, Idf};
 use foils::weighting::{MarginRule, NegativeFilter};
 use foils::{Error, Result, files, models};
 use serde::de::DeserializeOwned;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Mine hard negatives: candidates from words and vectors, filtered so that unlabelled positives are not among them.
@@ -84,16 +85,20 @@ pub struct Args {
     /// Print the account as one JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    columns: ColumnArgs,
 }
 
-const CANDIDATES: [&str; 5] = ["bm25", "dense", "hybrid", "rrf", "random"];
+pub(super) const CANDIDATES: [&str; 5] = ["bm25", "dense", "hybrid", "rrf", "random"];
 const MARGIN_RULES: [&str; 2] = ["magnitude", "factor"];
 const SAMPLINGS: [&str; 2] = ["top", "random"];
 const IDFS: [&str; 2] = ["lucene", "okapi"];
 const SHAPES: [&str; 4] = ["lists", "n-tuples", "triplets", "labeled-pairs"];
 
 /// A parser of one of `names`, which are the names that the library's own settings files have.
-fn choice<T: DeserializeOwned + Clone + Send + Sync + 'static>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T> {
+pub(super) fn choice<T: DeserializeOwned + Clone + Send + Sync + 'static>(
+    names: &'static [&'static str],
+) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(names).try_map(|name| serde_json::from_value(serde_json::Value::String(name)))
 }
 
@@ -156,7 +161,7 @@ pub fn run(args: &Args) -> Result<Status> {
     if args.shape == Shape::Lists && matches!(format, Format::Csv | Format::Tsv) {
         return Err(Error::file(&args.output, None, "CSV and TSV cannot hold lists; choose another --shape, or .jsonl or .parquet"));
     }
-    let collection = read(&args.input, args.split.as_deref())?;
+    let collection = read(args)?;
     let started = Instant::now();
     let vectors = if args.has_encoder() { Some(embed(&args.encoder, args.seed, &collection)?) } else { None };
     let seconds = started.elapsed().as_secs_f64();
@@ -187,7 +192,8 @@ pub fn run(args: &Args) -> Result<Status> {
     Ok(Status::Ok)
 }
 
-fn read(input: &Path, split: Option<&str>) -> Result<Collection> {
+fn read(args: &Args) -> Result<Collection> {
+    let (input, split) = (&args.input, args.split.as_deref());
     if input.is_dir() {
         let options = beir::Options { split: split.map(str::to_owned), ..beir::Options::default() };
         return Ok(beir::read_with(input, &options)?.collection);
@@ -195,7 +201,7 @@ fn read(input: &Path, split: Option<&str>) -> Result<Collection> {
     if split.is_some() {
         return Err(Error::file(input, None, "is no BEIR folder and so has no --split"));
     }
-    let examples = read_examples(input, &Columns::default())?.collect::<Result<Vec<_>>>()?;
+    let examples = read_examples(input, &Columns::from(&args.columns))?.collect::<Result<Vec<_>>>()?;
     Collection::from_examples(&examples)
 }
 

@@ -1,5 +1,6 @@
 //! `foils score`: how good are sets of negatives, before any training?
 
+use super::convert::ColumnArgs;
 use crate::{Status, output};
 use foils::data::formats::{Columns, read_all};
 use foils::diagnostics::{Capacity, ScoreReport, ScoreSettings, SetScore, gather, score_sets};
@@ -37,6 +38,8 @@ pub struct Args {
     /// Also write the result here, as JSON.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    columns: ColumnArgs,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -56,7 +59,7 @@ fn named_path(text: &str) -> Result<(String, PathBuf), String> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Status> {
-    let read = |path: &PathBuf| read_all(path, &Columns::default());
+    let read = |path: &PathBuf| read_all(path, &Columns::from(&args.columns));
     let pairs = args.pairs.as_ref().map(read).transpose()?;
     let sets = args.sets.iter().map(|(name, path)| Ok((name.clone(), read(path)?))).collect::<Result<Vec<_>>>()?;
     if let Some((name, path)) = args.sets.iter().zip(&sets).find(|(_, (_, e))| e.iter().all(|e| e.negatives.is_empty())).map(|(s, _)| s) {

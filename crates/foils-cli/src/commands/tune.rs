@@ -1,8 +1,11 @@
 //! `foils tune`: the whole way, on the user's pairs or on the registered code-search data.
 
+use super::convert::ColumnArgs;
+use super::mine::{CANDIDATES, choice};
 use crate::{Status, output, report};
 use foils::data::formats::{Columns, read_all};
 use foils::data::{Example, registry};
+use foils::negatives::Candidates;
 use foils::train::tune::{ComparisonTable, Judge, TuneData, TuneResult, TuneSettings, compare, tune};
 use foils::{Error, Result, files};
 use std::path::{Path, PathBuf};
@@ -38,6 +41,12 @@ pub struct Args {
     /// Mine nothing: negatives are those of the batch and of the file.
     #[arg(long)]
     in_batch_only: bool,
+    /// Where candidates for negatives come from (as in `foils mine`).
+    #[arg(long, value_parser = choice::<Candidates>(&CANDIDATES))]
+    candidates: Option<Candidates>,
+    /// Negatives mined for each query.
+    #[arg(short, long)]
+    num_negatives: Option<usize>,
     /// The loss: mnrl, infonce, dcl, dclw.
     #[arg(long)]
     loss: Option<String>,
@@ -59,6 +68,8 @@ pub struct Args {
     /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    columns: ColumnArgs,
 }
 
 fn judge(text: &str) -> std::result::Result<Judge, String> {
@@ -118,6 +129,8 @@ fn settings(args: &Args) -> Result<TuneSettings> {
     }
     settings.auto = args.auto.or(settings.auto);
     settings.in_batch_only |= args.in_batch_only;
+    settings.mine.candidates = args.candidates.unwrap_or(settings.mine.candidates);
+    settings.mine.num_negatives = args.num_negatives.unwrap_or(settings.mine.num_negatives);
     settings.train.epochs = args.epochs.unwrap_or(settings.train.epochs);
     settings.train.batch_size = args.batch_size.unwrap_or(settings.train.batch_size);
     settings.train.learning_rate = args.learning_rate.unwrap_or(settings.train.learning_rate);
@@ -125,7 +138,7 @@ fn settings(args: &Args) -> Result<TuneSettings> {
 }
 
 fn data(args: &Args, settings: &TuneSettings) -> Result<TuneData> {
-    let read = |path: &Path| read_all(path, &Columns::default());
+    let read = |path: &Path| read_all(path, &Columns::from(&args.columns));
     match (&args.pairs, &args.validation, &args.test) {
         (None, ..) => {
             let mut splits = registry::code_search()?;
