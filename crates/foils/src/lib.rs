@@ -31,3 +31,8 @@ pub mod train;
 pub mod weighting;
 
 pub use error::{Error, Result};
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -35,8 +35,8 @@ pub struct Args {
     /// Fixes batches, sampling and splits.
     #[arg(long)]
     seed: Option<u64>,
-    /// Try eight ways of mining and pick one. By `race` (short trainings, the default) or `eci` (no training).
-    #[arg(long, num_args = 0..=1, default_missing_value = "race", value_parser = judge)]
+    /// Try eight ways of mining and pick one. By `eci` (no training, the default) or `race` (short trainings).
+    #[arg(long, num_args = 0..=1, default_missing_value = "eci", value_parser = judge)]
     auto: Option<Judge>,
     /// Mine nothing: negatives are those of the batch and of the file.
     #[arg(long)]
