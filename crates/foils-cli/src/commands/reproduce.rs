@@ -17,9 +17,9 @@ use std::path::PathBuf;
 pub struct Args {
     /// The paper's short name, as `foils papers` lists it.
     paper: String,
-    /// How many seeds; a verdict needs at least 2.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
-    seeds: u16,
+    /// How many seeds; a verdict needs at least 2. [default: 3, with --quick 1]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    seeds: Option<u16>,
     /// The same recipe on so little data that it ends within a minute: tests the recipe, not the paper.
     #[arg(long)]
     quick: bool,
@@ -36,7 +36,8 @@ pub fn run(args: &Args) -> Result<Status> {
     let (study, paper) = study(&args.paper)?;
     // Opened before the run, so that a wrong path is said at once and not after minutes.
     let file = args.output.as_ref().map(AtomicFile::create).transpose()?;
-    let report = study.reproduce(args.seeds.into(), if args.quick { Budget::Quick } else { Budget::Full })?;
+    let (budget, seeds) = if args.quick { (Budget::Quick, 1) } else { (Budget::Full, 3) };
+    let report = study.reproduce(args.seeds.unwrap_or(seeds).into(), budget)?;
     if let Some(mut file) = file {
         let path = file.path().to_owned();
         serde_json::to_writer_pretty(&mut file, &report).map_err(|e| foils::Error::file(&path, None, e.to_string()))?;
@@ -92,13 +93,8 @@ fn print(report: &Report, paper: &Paper) {
         let interval = judged.interval.map_or("needs 2 seeds".to_owned(), |(low, high)| format!("{} … {}", number(low), number(high)));
         table.add_row([judged.claim.says, &by, &number(judged.mean), &interval, &judged.verdict.to_string()]);
     }
-    println!(
-        "\n{table}\n\nVerdict over {} seeds: {} ({:.0} s, {} threads)",
-        report.runs.len(),
-        report.verdict,
-        report.seconds,
-        report.threads
-    );
+    let over = if seeds.len() == 1 { "1 seed".to_owned() } else { format!("{} seeds", seeds.len()) };
+    println!("\n{table}\n\nVerdict over {over}: {} ({:.0} s, {} threads)", report.verdict, report.seconds, report.threads);
     if report.budget == Budget::Quick {
         println!("This was --quick: too little data to say anything about the paper.");
     }
