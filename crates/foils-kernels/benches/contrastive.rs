@@ -1,37 +1,31 @@
-//! InfoNCE forward and backward, cosine, f32, d = 128: `cargo bench -p foils-kernels --bench contrastive [-- N…]`.
+//! Contrastive losses, forward and backward, cosine, f32: `cargo bench -p foils-kernels --bench contrastive [-- JOB…]`.
+
+mod measure;
 
 use foils_kernels::Lists;
 use foils_kernels::contrastive::{Settings, contrast};
-use std::time::Instant;
+use measure::{measure, wanted};
 
 fn main() {
-    let mut sizes: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
-    if sizes.is_empty() {
-        sizes = vec![1024, 8192];
+    for (name, n, repetitions) in [("infonce-1024", 1024, 21), ("infonce-8192", 8192, 7), ("infonce-32768", 32768, 1)] {
+        if wanted(name) {
+            info_nce(name, n, 128, repetitions);
+        }
     }
-    let dim = 128;
-    for n in sizes {
-        let rows = |step: f32| (0..n * dim).map(|i| (i as f32 * step).sin()).collect::<Vec<f32>>();
-        let (anchors, candidates) = (rows(0.37), rows(0.53));
-        let offsets: Vec<usize> = (0..=n).collect();
-        let own: Vec<u32> = (0..n as u32).collect();
-        let settings = Settings::new(Lists::new(&offsets, &own), 10.0);
-        let mut times: Vec<f64> = (0..9)
-            .map(|_| {
-                let start = Instant::now();
-                let result = contrast(&anchors, &candidates, dim, &settings);
-                assert!(result.loss.is_finite());
-                start.elapsed().as_secs_f64() * 1e3
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        // Three products of n × n × d multiply-adds.
-        let rate = 6.0 * (n * n * dim) as f64 / times[0] / 1e6;
-        println!(
-            "n = m = {n}, d = {dim}, {} threads: median {:.1} ms, best {:.1} ms, {rate:.0} GFLOP/s of products",
-            rayon::current_num_threads(),
-            times[4],
-            times[0]
-        );
-    }
+}
+
+fn rows(n: usize, dim: usize, step: f32) -> Vec<f32> {
+    (0..n * dim).map(|i| (i as f32 * step).sin()).collect()
+}
+
+fn info_nce(name: &str, n: usize, dim: usize, repetitions: usize) {
+    let (anchors, candidates) = (rows(n, dim, 0.37), rows(n, dim, 0.53));
+    let offsets: Vec<usize> = (0..=n).collect();
+    let own: Vec<u32> = (0..n as u32).collect();
+    let settings = Settings::new(Lists::new(&offsets, &own), 10.0);
+    measure(name, repetitions, "", || {
+        let result = contrast(&anchors, &candidates, dim, &settings);
+        assert!(result.loss.is_finite());
+        result
+    });
 }

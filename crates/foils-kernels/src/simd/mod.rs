@@ -1,7 +1,10 @@
-//! Operations on rows of numbers with the vector instructions that the processor has, chosen at run time. The exponential is
+//! The one place of `unsafe` and of instructions that only some processors have. Here: operations on rows of numbers with the vector instructions that the processor has, chosen at run time. The exponential is
 //! what a contrastive loss spends its time on beside products, and the standard library's is scalar.
 
+mod features;
+
 use crate::Real;
+pub use features::{Features, features};
 
 /// What the kernels do with a row of numbers.
 pub trait Row: Real {
@@ -72,11 +75,11 @@ impl Row for f32 {
     fn exp_sum(row: &mut [f32], shift: f32) -> f64 {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+            if features().avx512 {
                 // SAFETY: the processor has the features that the function is compiled for, as just asked.
                 return unsafe { exp_sum_avx512(row, shift) };
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if features().avx2 {
                 // SAFETY: as above.
                 return unsafe { exp_sum_avx2(row, shift) };
             }
