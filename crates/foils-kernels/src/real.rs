@@ -1,9 +1,11 @@
 //! f32 or f64, and the few things that kernels need of them.
 
-use std::ops::{AddAssign, Mul};
+use std::ops::{AddAssign, Mul, Sub};
 
 /// A floating-point number that kernels work on.
-pub trait Real: bytemuck::Pod + Copy + PartialOrd + Mul<Output = Self> + AddAssign + Send + Sync + std::fmt::Debug + 'static {
+pub trait Real:
+    bytemuck::Pod + Copy + PartialOrd + Sub<Output = Self> + Mul<Output = Self> + AddAssign + Send + Sync + std::fmt::Debug + 'static
+{
     /// 0.
     const ZERO: Self;
     /// 1.

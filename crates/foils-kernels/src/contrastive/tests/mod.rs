@@ -1,7 +1,11 @@
 //! The tiled kernel against the formula written out, and its gradients against finite differences.
 
-use super::cosine::norm;
+mod general;
+mod papers;
+
+use super::prepared::norm;
 use super::*;
+use crate::Lists;
 use proptest::prelude::*;
 
 /// A problem whose lists can be borrowed.
