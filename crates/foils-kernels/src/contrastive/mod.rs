@@ -12,7 +12,7 @@ mod cosine;
 mod tests;
 
 use crate::lists::Lists;
-use crate::real::product;
+use crate::product;
 use crate::simd::Row;
 use cosine::{Unit, unit_rows, unit_rows_backward};
 use rayon::prelude::*;
