@@ -6,10 +6,12 @@ pub mod bm25;
 pub mod contrastive;
 pub mod conv;
 mod lists;
+pub mod matrix;
 mod real;
 pub mod simd;
 pub mod topk;
 
 pub use bag::{Bags, Touched};
 pub use lists::Lists;
-pub use real::{Real, product};
+pub use matrix::product;
+pub use real::Real;

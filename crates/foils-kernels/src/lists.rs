@@ -26,6 +26,11 @@ impl<'a> Lists<'a> {
         if self.offsets.is_empty() { &[] } else { &self.indices[self.offsets[i]..self.offsets[i + 1]] }
     }
 
+    /// Whether every list ascends.
+    pub(crate) fn are_sorted(&self) -> bool {
+        self.offsets.windows(2).all(|w| self.indices[w[0]..w[1]].is_sorted())
+    }
+
     /// Asserts that there are `rows` lists of indices below `columns`.
     pub(crate) fn check(&self, rows: usize, columns: usize, what: &str) {
         assert!(self.offsets.is_empty() || self.offsets.len() == rows + 1, "{what}: {} lists for {rows} rows", self.offsets.len() - 1);

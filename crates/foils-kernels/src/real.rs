@@ -1,10 +1,10 @@
 //! f32 or f64, and the few things that kernels need of them.
 
-use std::ops::{AddAssign, Mul, Sub};
+use std::ops::{AddAssign, Mul};
 
 /// A floating-point number that kernels work on.
 pub trait Real:
-    bytemuck::Pod + Copy + PartialOrd + Sub<Output = Self> + Mul<Output = Self> + AddAssign + Send + Sync + std::fmt::Debug + 'static
+    crate::simd::Number + bytemuck::Pod + Copy + PartialOrd + Mul<Output = Self> + AddAssign + Send + Sync + std::fmt::Debug + 'static
 {
     /// 0.
     const ZERO: Self;
@@ -39,55 +39,5 @@ impl Real for f64 {
     }
     fn to_f64(self) -> f64 {
         self
-    }
-}
-
-/// `c[m, n] = (accumulate ? c : 0) + alpha · a[m, k] · b[k, n]`; `a` and `b` with (row, column) strides, `c` row-major.
-///
-/// # Panics
-/// When a slice is too short for its shape.
-#[allow(clippy::too_many_arguments, reason = "the standard arguments of a matrix product")]
-pub fn product<T: Real>(
-    c: &mut [T],
-    (m, n, k): (usize, usize, usize),
-    a: &[T],
-    (a_row, a_column): (usize, usize),
-    b: &[T],
-    (b_row, b_column): (usize, usize),
-    accumulate: bool,
-    alpha: T,
-) {
-    let last = |rows: usize, columns: usize, r: usize, c: usize| {
-        if rows == 0 || columns == 0 { 0 } else { (rows - 1) * r + (columns - 1) * c + 1 }
-    };
-    assert!(c.len() >= m * n, "c holds {} values, needs {m} × {n}", c.len());
-    assert!(a.len() >= last(m, k, a_row, a_column), "a is too short for {m} × {k}");
-    assert!(b.len() >= last(k, n, b_row, b_column), "b is too short for {k} × {n}");
-    if m == 0 || n == 0 {
-        return;
-    }
-    // SAFETY: the assertions above bound every element that the strides reach; c is borrowed mutably and cannot overlap a or b.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c.as_mut_ptr(),
-            1,
-            n as isize,
-            accumulate,
-            a.as_ptr(),
-            a_column as isize,
-            a_row as isize,
-            b.as_ptr(),
-            b_column as isize,
-            b_row as isize,
-            T::ONE,
-            alpha,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
     }
 }

@@ -1,7 +1,7 @@
 //! Both directions at once: the softmax of each anchor over the candidates and of each candidate over the anchors, from the same
 //! logits. A first pass finds the log-denominators of both, a second computes the logits again and turns them into the gradient.
 
-use super::blocks::Job;
+use super::blocks::{Block, Job, Packed};
 use super::{Contrast, Term};
 use crate::simd::Row;
 use rayon::prelude::*;
@@ -22,9 +22,9 @@ struct Columns<T> {
 pub(super) fn contrast<T: Row>(job: &Job<T>) -> Contrast<T> {
     let settings = job.settings;
     let mut terms = vec![Term { positive: 0.0, log_denominator: f64::NEG_INFINITY, hardest_negative: f64::NEG_INFINITY }; job.n];
-    let share = job.share();
+    let (share, packed) = (job.share(), Packed::new(job));
     let parts: Vec<Columns<T>> =
-        terms.par_chunks_mut(share).enumerate().map(|(s, terms)| Pass::new(job).denominators(s * share, terms)).collect();
+        terms.par_chunks_mut(share).enumerate().map(|(s, terms)| Pass::new(job, &packed).denominators(s * share, terms)).collect();
     let mut columns = Columns::new(job.m);
     parts.iter().for_each(|part| columns.join(part));
 
@@ -60,7 +60,7 @@ pub(super) fn contrast<T: Row>(job: &Job<T>) -> Contrast<T> {
             pull: weights.iter().zip(&counts).map(|(u, &c)| u / f64::from(c.max(1))).collect(),
         };
         (result.grad_anchors, result.grad_candidates) =
-            job.shares(&mut result.terms, |first, terms, grad| Pass::new(job).gradients(first, terms, &columns, grad));
+            job.shares(&mut result.terms, |first, terms, grad| Pass::new(job, &packed).gradients(first, terms, &columns, grad));
     }
     result
 }
@@ -112,14 +112,15 @@ fn largest<T: Row>(to: &mut [T], row: &[T]) {
 /// A share of the anchors on its way through its blocks.
 struct Pass<'a, T: Clone> {
     job: &'a Job<'a, T>,
+    packed: &'a Packed<T>,
     saved: Vec<T>,
     wide: Vec<f64>,
     exps: Vec<T>,
 }
 
 impl<'a, T: Row> Pass<'a, T> {
-    fn new(job: &'a Job<'a, T>) -> Self {
-        Self { job, saved: Vec::new(), wide: Vec::new(), exps: vec![T::ZERO; job.m] }
+    fn new(job: &'a Job<'a, T>, packed: &'a Packed<T>) -> Self {
+        Self { job, packed, saved: Vec::new(), wide: Vec::new(), exps: vec![T::ZERO; job.m] }
     }
 
     /// Logits as exponents: −∞ outside D(i), the bias added. `negatives` sees the row before the positives are put back.
@@ -147,21 +148,24 @@ impl<'a, T: Row> Pass<'a, T> {
 
     /// Sets `self.exps` to exp(row − shift), entry by entry, and returns their sum.
     fn exps(&mut self, row: &[T], shift: impl Iterator<Item = T>) -> f64 {
-        self.exps.iter_mut().zip(row).zip(shift).for_each(|((e, &s), by)| *e = s - by);
+        let minus = T::from_f64(-1.0);
+        self.exps.iter_mut().zip(row).zip(shift).for_each(|((e, &s), by)| {
+            *e = minus * by;
+            *e += s;
+        });
         T::exp_sum(&mut self.exps, T::ZERO)
     }
 
     fn denominators(mut self, first: usize, terms: &mut [Term]) -> Columns<T> {
         let m = self.job.m;
-        let most = self.job.block(terms.len());
-        let (mut columns, mut logits, mut sums) = (Columns::new(m), vec![T::ZERO; most * m], vec![T::ZERO; m]);
-        for (block, terms) in terms.chunks_mut(most).enumerate() {
-            let (at, r) = (first + block * most, terms.len());
-            let logits = &mut logits[..r * m];
-            self.job.logits(at, logits, r);
+        let (mut block, most) = Block::new(self.job, self.packed, terms.len());
+        let (mut columns, mut sums) = (Columns::new(m), vec![T::ZERO; m]);
+        for (b, terms) in terms.chunks_mut(most).enumerate() {
+            let (at, r) = (first + b * most, terms.len());
+            block.fill(at..at + r, |_, _, _| ());
             let mut shift = columns.shift.clone();
             for (k, term) in terms.iter_mut().enumerate() {
-                let row = &mut logits[k * m..(k + 1) * m];
+                let row = block.row(k);
                 self.mask(at + k, row, |row| {
                     term.hardest_negative = T::largest(row).to_f64();
                     largest(&mut columns.hardest, row);
@@ -176,7 +180,7 @@ impl<'a, T: Row> Pass<'a, T> {
             columns.raise(&shift);
             sums.fill(T::ZERO);
             for k in 0..r {
-                self.exps(&logits[k * m..(k + 1) * m], columns.shift.iter().map(|&s| finite(s)));
+                self.exps(block.row(k), columns.shift.iter().map(|&s| finite(s)));
                 T::add(&mut sums, &self.exps);
             }
             columns.sum.iter_mut().zip(&sums).for_each(|(total, s)| *total += s.to_f64());
@@ -185,19 +189,17 @@ impl<'a, T: Row> Pass<'a, T> {
     }
 
     fn gradients(mut self, first: usize, terms: &[Term], columns: &Softmax<T>, grad_anchors: &mut [T]) -> Vec<T> {
-        let (job, m, width) = (self.job, self.job.m, self.job.a.width);
+        let (job, width) = (self.job, self.job.a.width);
         let settings = job.settings;
-        let most = job.block(terms.len());
-        let mut logits = vec![T::ZERO; most * m];
-        let mut grad_candidates = vec![T::ZERO; if settings.grad_candidates { m * width } else { 0 }];
-        let (mut scaled, mut factors) = (Vec::new(), Vec::new());
+        let (mut block, most) = Block::new(job, self.packed, terms.len());
+        let mut grad_candidates = vec![T::ZERO; if settings.grad_candidates { job.m * width } else { 0 }];
+        let mut factors = Vec::new();
         let grads = grad_anchors.chunks_mut(most * width).map(Some).chain(std::iter::repeat_with(|| None));
-        for ((block, terms), grad) in terms.chunks(most).enumerate().zip(grads) {
-            let (at, r) = (first + block * most, terms.len());
-            let logits = &mut logits[..r * m];
-            job.logits(at, logits, r);
+        for ((b, terms), grad) in terms.chunks(most).enumerate().zip(grads) {
+            let (at, r) = (first + b * most, terms.len());
+            block.fill(at..at + r, |_, _, _| ());
             for (k, term) in terms.iter().enumerate() {
-                let (i, row) = (at + k, &mut logits[k * m..(k + 1) * m]);
+                let (i, row) = (at + k, block.row(k));
                 self.mask(i, row, |_| ());
                 let v = 0.5 * settings.weight_of(i, job.n);
                 self.exps(row, columns.log.iter().copied());
@@ -216,7 +218,7 @@ impl<'a, T: Row> Pass<'a, T> {
             }
             factors.clear();
             factors.extend((at..at + r).map(|i| settings.scale_of(i)));
-            job.gradients(at, logits, &factors, grad.unwrap_or_default(), &mut grad_candidates, &mut scaled);
+            block.gradients(&factors, grad.unwrap_or_default(), &mut grad_candidates);
         }
         grad_candidates
     }

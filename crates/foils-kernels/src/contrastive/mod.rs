@@ -29,6 +29,7 @@
 
 mod blocks;
 mod both;
+mod early;
 mod prepared;
 mod rows;
 mod settings;

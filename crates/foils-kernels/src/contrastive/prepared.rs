@@ -45,6 +45,14 @@ impl<'a, T: Row> Prepared<'a, T> {
         Self { rows, width, dim, norms, distance }
     }
 
+    /// The length of the longest prepared row.
+    pub fn longest(&self) -> f64 {
+        if !self.norms.is_empty() && self.distance.is_none() {
+            return 1.0;
+        }
+        self.rows.par_chunks(self.width).map(|x| norm(x)).reduce(|| 0.0, |x, y| if y > x || y.is_nan() { y } else { x })
+    }
+
     /// Row `i`.
     pub fn row(&self, i: usize) -> &[T] {
         &self.rows[i * self.width..][..self.width]

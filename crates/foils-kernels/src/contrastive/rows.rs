@@ -1,8 +1,11 @@
 //! What happens to one anchor's row of logits: it becomes the anchor's loss and, in place, its gradient.
 
 use super::Term;
+use super::blocks::Job;
+use super::early::Early;
 use super::settings::{Keep, Negatives, PositiveMean, Settings};
 use crate::simd::Row;
+use std::ops::Range;
 
 /// What one row came to.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,9 @@ impl Outcome {
 pub(super) struct Turner<'a, T> {
     settings: &'a Settings<'a>,
     n: usize,
+    /// The anchors of the block.
+    anchors: Range<usize>,
+    early: Option<Early<T>>,
     /// The logits of the positives, as listed.
     saved: Vec<T>,
     /// ∂s̄/∂s_p of each of them.
@@ -57,12 +63,52 @@ impl Denominator {
 }
 
 impl<'a, T: Row> Turner<'a, T> {
-    pub fn new(settings: &'a Settings<'a>, n: usize) -> Self {
-        Self { settings, n, saved: Vec::new(), pull: Vec::new(), copy: Vec::new(), wide: Vec::new() }
+    pub fn new(job: &Job<'a, T>) -> Self {
+        let (saved, pull, copy, wide) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { settings: job.settings, n: job.n, anchors: 0..0, early: Early::new(job), saved, pull, copy, wide }
     }
 
-    /// Turns the logits of anchor `i` into its outcome and, in place, its gradient up to a factor.
-    pub fn turn(&mut self, i: usize, row: &mut [T]) -> Outcome {
+    /// Begins a block of these anchors.
+    pub fn start(&mut self, anchors: Range<usize>) {
+        if let Some(early) = &mut self.early {
+            early.start(self.settings, anchors.clone());
+        }
+        self.anchors = anchors;
+    }
+
+    /// Does what can be done when some columns of the block's k-th row are there.
+    pub fn panel(&mut self, columns: &Range<usize>, k: usize, row: &mut [T]) {
+        if let Some(early) = &mut self.early {
+            early.panel(self.settings, self.anchors.start + k, k, columns, row);
+        }
+    }
+
+    /// Turns the logits of the block's k-th row into its outcome and, in place, its gradient up to a factor.
+    pub fn turn(&mut self, k: usize, row: &mut [T]) -> Outcome {
+        let i = self.anchors.start + k;
+        let mut out = match &self.early {
+            None => self.whole(i, row),
+            Some(early) => {
+                let (sums, saved) = early.row(k);
+                let d = Denominator { shift: sums.shift, sum: sums.sum, given: 0.0, extra: 0.0 };
+                let mut out = Outcome::NONE;
+                out.term.positive = mean(saved, self.settings.positive_mean, &mut self.pull);
+                out.term.hardest_negative = sums.hardest;
+                self.log_sum_exp(i, row, &d, &mut out);
+                out
+            }
+        };
+        // An anchor of weight 0 may have an empty denominator, and 0 · −∞ is not 0.
+        let v = self.settings.weight_of(i, self.n);
+        out.loss = if v == 0.0 { 0.0 } else { v * out.loss };
+        out.factor *= v * self.settings.scale_of(i);
+        out.positive_logit *= v;
+        out.extra *= v;
+        out
+    }
+
+    /// The outcome, without the anchor's weight and scale, of a row of which nothing was done yet.
+    fn whole(&mut self, i: usize, row: &mut [T]) -> Outcome {
         let settings = self.settings;
         let positive = self.take(i, row);
         keep(row, settings.keep, &mut self.copy);
@@ -100,12 +146,6 @@ impl<'a, T: Row> Turner<'a, T> {
             }
             Negatives::None => self.beside_positives(i, row, 0.0, &mut out),
         }
-        // An anchor of weight 0 may have an empty denominator, and 0 · −∞ is not 0.
-        let v = settings.weight_of(i, self.n);
-        out.loss = if v == 0.0 { 0.0 } else { v * out.loss };
-        out.factor *= v * settings.scale_of(i);
-        out.positive_logit *= v;
-        out.extra *= v;
         out
     }
 

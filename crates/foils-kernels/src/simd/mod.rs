@@ -1,10 +1,18 @@
-//! The one place of `unsafe` and of instructions that only some processors have. Here: operations on rows of numbers with the vector instructions that the processor has, chosen at run time. The exponential is
-//! what a contrastive loss spends its time on beside products, and the standard library's is scalar.
+//! The one place of `unsafe` and of instructions that only some processors have. Here: operations on rows of numbers with the
+//! vector instructions that the processor has, chosen at run time. The exponential is what a contrastive loss spends its time
+//! on beside products, and the standard library's is scalar.
 
 mod features;
+mod matrix_mut;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tile_x86;
 
 use crate::Real;
 pub use features::{Features, features};
+pub use matrix_mut::MatrixMut;
+pub use tile::Number;
+pub(crate) use tile::{Level, tile};
 
 /// What the kernels do with a row of numbers.
 pub trait Row: Real {

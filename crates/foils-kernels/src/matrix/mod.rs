@@ -1,0 +1,96 @@
+//! Products of matrices: operands packed once and used for many blocks, in a [`Precision`] chosen for each call.
+//!
+//! A [`Kernel`] is a way of multiplying that suits the processor. It makes a [`Left`] `[m, k]` and a [`Right`] `[k, n]` operand
+//! of matrices with any strides, and multiplies all or a part of them into a block of the caller's, which can be so small that
+//! it never leaves the cache:
+//!
+//! ```
+//! use foils_kernels::matrix::{Kernel, Matrix, MatrixMut, Precision, Write};
+//! let (anchors, candidates) = (vec![0.5f32; 8 * 16], vec![2.0f32; 300 * 16]);
+//! let kernel = Kernel::new(Precision::default());
+//! let right = kernel.right(Matrix::row_major(&candidates, 300, 16).transposed());
+//! let left = kernel.left(Matrix::row_major(&anchors, 8, 16));
+//! let mut block = vec![0.0; 8 * 128];
+//! for first in (0..300).step_by(128) {
+//!     let last = (first + 128).min(300);
+//!     let logits = MatrixMut::row_major(&mut block, 8, last - first);
+//!     kernel.multiply(&left, right.columns(first..last), logits, Write::set(10.0));
+//!     assert_eq!(block[0], 160.0);
+//! }
+//! ```
+
+mod aligned;
+mod packed;
+mod single;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use crate::Real;
+pub use crate::simd::MatrixMut;
+use crate::simd::{Features, Level, features};
+pub use packed::{Left, Part, Right, STEP};
+pub use single::product;
+use std::marker::PhantomData;
+pub use view::Matrix;
+pub(crate) use view::needed;
+
+/// How exactly f32 are multiplied, as PyTorch's `set_float32_matmul_precision`. f64 are always multiplied as f64.
+///
+/// Without AMX (x86-64 with Linux), nothing is faster than f32, and all three compute as [`Precision::Highest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 throughout.
+    Highest,
+    /// Each f32 as the sum of two bf16, of whose four products the three larger ones are summed in f32.
+    High,
+    /// Rounded to bf16, products summed in f32.
+    Medium,
+}
+
+impl Default for Precision {
+    /// [`Precision::High`] where the processor has AMX, else [`Precision::Highest`].
+    fn default() -> Self {
+        Self::Highest
+    }
+}
+
+/// What becomes of the products.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<T> {
+    /// Adds to what is there, instead of replacing it.
+    pub accumulate: bool,
+    /// Every product is multiplied by this.
+    pub alpha: T,
+}
+
+impl<T> Write<T> {
+    /// `c = alpha · a · b`.
+    pub fn set(alpha: T) -> Self {
+        Self { accumulate: false, alpha }
+    }
+
+    /// `c += alpha · a · b`.
+    pub fn add(alpha: T) -> Self {
+        Self { accumulate: true, alpha }
+    }
+}
+
+/// A way of multiplying matrices of `T`. Operands are of use to the kernel that made them, and to its equals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel<T> {
+    level: Level,
+    number: PhantomData<T>,
+}
+
+impl<T: Real> Kernel<T> {
+    /// The fastest way of this precision on this processor.
+    pub fn new(precision: Precision) -> Self {
+        Self::among(features(), precision)
+    }
+
+    /// The same among some of what the processor has, for tests.
+    pub(crate) fn among(features: Features, _precision: Precision) -> Self {
+        Self { level: Level::best(features), number: PhantomData }
+    }
+}

@@ -1,0 +1,94 @@
+//! Products whose operands are used once.
+
+use super::packed::spread;
+use super::{Kernel, Matrix, MatrixMut, Precision, Write, needed};
+use crate::Real;
+
+/// `c[m, n] = (accumulate ? c : 0) + alpha · a[m, k] · b[k, n]`; `a` and `b` with (row, column) strides, `c` row-major.
+/// Computed on one thread in the numbers' own precision.
+///
+/// # Panics
+/// When a slice is too short for its shape.
+#[allow(clippy::too_many_arguments, reason = "the standard arguments of a matrix product")]
+pub fn product<T: Real>(
+    c: &mut [T],
+    (m, n, k): (usize, usize, usize),
+    a: &[T],
+    a_strides: (usize, usize),
+    b: &[T],
+    b_strides: (usize, usize),
+    accumulate: bool,
+    alpha: T,
+) {
+    assert!(c.len() >= needed((m, n), (n, 1)), "c holds {} values, needs {m} × {n}", c.len());
+    let (a, b) = (Matrix::new(a, (m, k), a_strides), Matrix::new(b, (k, n), b_strides));
+    Kernel::<T>::new(Precision::Highest).product(a, b, MatrixMut::row_major(c, m, n), Write { accumulate, alpha });
+}
+
+/// So many rows and columns of `b` are packed at a time: they stay in the second cache.
+const BLOCK: (usize, usize) = (256, 512);
+
+impl<T: Real> Kernel<T> {
+    /// `c[m, n] = (write.accumulate ? c : 0) + write.alpha · a[m, k] · b[k, n]` on one thread, where neither operand is used again.
+    ///
+    /// # Panics
+    /// When shapes disagree.
+    pub fn product(&self, a: Matrix<T>, b: Matrix<T>, mut c: MatrixMut<T>, write: Write<T>) {
+        let (m, n, k) = check(a, b, &c);
+        if m == 0 || n == 0 {
+            return;
+        }
+        let mut right = self.right(b.part(0..0, 0..0));
+        for (block, ks) in spread(0..k, BLOCK.0).enumerate() {
+            let write = Write { accumulate: write.accumulate || block > 0, ..write };
+            let left = self.left(a.part(0..m, ks.clone()));
+            for first in (0..n).step_by(BLOCK.1) {
+                let columns = first..(first + BLOCK.1).min(n);
+                right.replace(b.part(ks.clone(), columns.clone()));
+                self.multiply(&left, right.all(), c.part(0..m, columns), write);
+            }
+        }
+    }
+
+    /// [`Kernel::product`] on all threads of the current pool. The bits are the same, whatever the number of threads.
+    ///
+    /// # Panics
+    /// When shapes disagree.
+    pub fn product_threaded(&self, a: Matrix<T>, b: Matrix<T>, c: MatrixMut<T>, write: Write<T>) {
+        check(a, b, &c);
+        self.split(a, b, c, write, rayon::current_num_threads());
+    }
+
+    /// Halves the longer side of `c` until there is a piece for each thread.
+    fn split(&self, a: Matrix<T>, b: Matrix<T>, c: MatrixMut<T>, write: Write<T>, threads: usize) {
+        /// With fewer multiplications than this for each, threads cost more than they save.
+        const FEWEST: usize = 1 << 18;
+        let ((m, n), k) = (c.shape(), b.rows);
+        if threads < 2 || m.saturating_mul(n).saturating_mul(k) < 2 * FEWEST {
+            return self.product(a, b, c, write);
+        }
+        let (here, there) = (threads / 2, threads - threads / 2);
+        if m >= n {
+            let middle = m * here / threads;
+            let (top, bottom) = c.split_at_row(middle);
+            rayon::join(
+                || self.split(a.part(0..middle, 0..k), b, top, write, here),
+                || self.split(a.part(middle..m, 0..k), b, bottom, write, there),
+            );
+        } else {
+            let middle = n * here / threads;
+            let (left, right) = c.split_at_column(middle);
+            rayon::join(
+                || self.split(a, b.part(0..k, 0..middle), left, write, here),
+                || self.split(a, b.part(0..k, middle..n), right, write, there),
+            );
+        }
+    }
+}
+
+/// (m, n, k) of a product.
+fn check<T: Real>(a: Matrix<T>, b: Matrix<T>, c: &MatrixMut<T>) -> (usize, usize, usize) {
+    let ((m, n), k) = (c.shape(), b.rows);
+    assert_eq!((a.shape(), b.shape()), ((m, k), (k, n)), "shapes of a product into {m} × {n}");
+    (m, n, k)
+}
