@@ -3,13 +3,13 @@
 use super::aligned::Aligned;
 use super::{Kernel, Matrix, MatrixMut, Write};
 use crate::Real;
-use crate::simd::tile;
+use crate::simd::{Rows, heights, multiply_panel, transpose};
 use std::ops::Range;
 
 /// Parts of a [`Right`] begin at multiples of this, in rows and in columns.
 pub const STEP: usize = 64;
 /// So many rows of `b` at once: a panel of them stays in the first cache.
-const DEPTH: usize = 256;
+const DEPTH: usize = 384;
 /// So many rows of `a` at once, in tiles: `DEPTH` of their columns stay in the second cache.
 const TILES: usize = 24;
 
@@ -18,6 +18,8 @@ const TILES: usize = 24;
 pub struct Left<'a, T> {
     kernel: Kernel<T>,
     matrix: Matrix<'a, T>,
+    /// Row by row of tiles, each column by column; empty where the matrix is read as it lies.
+    tiles: Option<Aligned<T>>,
 }
 
 /// A right-hand operand `[k, n]`, packed.
@@ -41,7 +43,25 @@ pub struct Part<'a, T> {
 impl<T: Real> Kernel<T> {
     /// A left-hand operand. It borrows the matrix where the kernel reads it as it lies.
     pub fn left<'a>(&self, matrix: Matrix<'a, T>) -> Left<'a, T> {
-        Left { kernel: *self, matrix }
+        Left { kernel: *self, matrix, tiles: None }
+    }
+
+    /// A left-hand operand in the order in which it is read. That pays where a column or a row of the matrix reaches over many
+    /// pages of memory, and the right-hand operand has hundreds of columns.
+    pub fn left_packed<'a>(&self, matrix: Matrix<'a, T>) -> Left<'a, T> {
+        let (m, k) = matrix.shape();
+        let mut tiles = Aligned::EMPTY;
+        let values = tiles.resize(m * k);
+        let most = self.level.rows::<T>(self.level.columns::<T>());
+        for block in spread(0..m, TILES * most) {
+            let mut first = block.start;
+            for height in heights(block.len(), most) {
+                let tile = matrix.part(first..first + height, 0..k).transposed();
+                transpose(tile, &mut values[first * k..][..height * k], height);
+                first += height;
+            }
+        }
+        Left { kernel: *self, matrix, tiles: Some(tiles) }
     }
 
     /// Packs a right-hand operand.
@@ -68,15 +88,29 @@ impl<T: Real> Kernel<T> {
         let panel_len = right.depth * width;
         for (block, ks) in spread(0..k, DEPTH).enumerate() {
             let write = Write { accumulate: write.accumulate || block > 0, ..write };
-            for rows in spread(0..m, TILES * self.level.rows()) {
-                for (j, first) in (0..n).step_by(width).enumerate() {
-                    let panel = &right.values.get()[(first_panel + j) * panel_len..][..panel_len];
-                    let panel = &panel[(first_row + ks.start) * width..][..ks.len() * width];
-                    for rows in spread(rows.clone(), self.level.rows()) {
-                        let c = c.part(rows.clone(), first..(first + width).min(n));
-                        tile(self.level, a.part(rows, ks.clone()), panel, c, write);
-                    }
+            let within = (first_row + ks.start) * width..(first_row + ks.end) * width;
+            for rows in spread(0..m, TILES * self.level.rows::<T>(width)) {
+                let block = left.rows(rows.clone(), ks.clone());
+                let panel = |j: usize| &right.values.get()[(first_panel + j) * panel_len..][..panel_len][within.clone()];
+                let panels = n.div_ceil(width);
+                for j in 0..panels {
+                    let (first, next) = (j * width, panel((j + 1) % panels));
+                    let c = c.part(rows.clone(), first..(first + width).min(n));
+                    multiply_panel(self.level, block, (panel(j), next), c, write);
                 }
+            }
+        }
+    }
+}
+
+impl<T: Real> Left<'_, T> {
+    fn rows(&self, rows: Range<usize>, ks: Range<usize>) -> Rows<'_, T> {
+        let depth = self.matrix.columns;
+        match &self.tiles {
+            None => Rows::Lying(self.matrix.part(rows, ks)),
+            Some(tiles) => {
+                let values = &tiles.get()[rows.start * depth..rows.end * depth];
+                Rows::Tiles { values, rows: rows.len(), depth, first: ks.start, columns: ks.len() }
             }
         }
     }
@@ -94,12 +128,27 @@ impl<T: Real> Right<T> {
         let width = self.kernel.level.columns::<T>();
         (self.depth, self.columns) = matrix.shape();
         let panel_len = self.depth * width;
-        let values = self.values.resize(self.columns.div_ceil(width) * panel_len);
+        let panels = self.values.resize(self.columns.div_ceil(width) * panel_len);
         if panel_len == 0 {
             return;
         }
-        for (j, panel) in values.chunks_mut(panel_len).enumerate() {
-            pack(matrix.part(0..self.depth, j * width..((j + 1) * width).min(self.columns)), panel, width);
+        if !self.columns.is_multiple_of(width) {
+            let last = panels.len() - panel_len;
+            panels[last..].fill(T::ZERO);
+        }
+        if matrix.column_stride == 1 {
+            // Row by row, since each row may be another page of memory.
+            for p in 0..self.depth {
+                let row = &matrix.values[p * matrix.row_stride..][..self.columns];
+                for (j, values) in row.chunks(width).enumerate() {
+                    panels[j * panel_len + p * width..][..values.len()].copy_from_slice(values);
+                }
+            }
+        } else {
+            for (j, panel) in panels.chunks_mut(panel_len).enumerate() {
+                let columns = j * width..((j + 1) * width).min(self.columns);
+                transpose(matrix.part(0..self.depth, columns), panel, width);
+            }
         }
     }
 
@@ -146,27 +195,5 @@ impl<T> Part<'_, T> {
     /// (rows k, columns n).
     pub fn shape(&self) -> (usize, usize) {
         (self.rows.len(), self.columns.len())
-    }
-}
-
-/// One panel: row by row of `b`, each padded with 0 to `width`.
-fn pack<T: Real>(b: Matrix<T>, panel: &mut [T], width: usize) {
-    let columns = b.columns;
-    if b.column_stride == 1 {
-        for (p, row) in panel.chunks_exact_mut(width).enumerate() {
-            row[..columns].copy_from_slice(&b.values[p * b.row_stride..][..columns]);
-            row[columns..].fill(T::ZERO);
-        }
-        return;
-    }
-    /// So many rows of the panel are filled at a time, so that they stay in the first cache.
-    const ROWS: usize = 16;
-    for (group, rows) in panel.chunks_mut(ROWS * width).enumerate() {
-        let first = group * ROWS;
-        for j in 0..width {
-            for (p, row) in rows.chunks_exact_mut(width).enumerate() {
-                row[j] = if j < columns { b.get(first + p, j) } else { T::ZERO };
-            }
-        }
     }
 }

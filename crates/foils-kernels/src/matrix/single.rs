@@ -3,6 +3,7 @@
 use super::packed::spread;
 use super::{Kernel, Matrix, MatrixMut, Precision, Write, needed};
 use crate::Real;
+use crate::simd::gemm;
 
 /// `c[m, n] = (accumulate ? c : 0) + alpha · a[m, k] · b[k, n]`; `a` and `b` with (row, column) strides, `c` row-major.
 /// Computed on one thread in the numbers' own precision.
@@ -26,7 +27,12 @@ pub fn product<T: Real>(
 }
 
 /// So many rows and columns of `b` are packed at a time: they stay in the second cache.
-const BLOCK: (usize, usize) = (256, 512);
+const BLOCK: (usize, usize) = (384, 512);
+/// Fewer rows than this are left to the gemm crate, when the rows of `b` lie together, and when its columns do: packing would
+/// take as long as multiplying.
+const FEW_ROWS: (usize, usize) = (48, 3);
+/// With so many columns it pays to pack the left-hand operand.
+const PACK_COLUMNS: usize = 512;
 
 impl<T: Real> Kernel<T> {
     /// `c[m, n] = (write.accumulate ? c : 0) + write.alpha · a[m, k] · b[k, n]` on one thread, where neither operand is used again.
@@ -38,10 +44,14 @@ impl<T: Real> Kernel<T> {
         if m == 0 || n == 0 {
             return;
         }
+        if m < if b.column_stride == 1 { FEW_ROWS.0 } else { FEW_ROWS.1 } {
+            return gemm(a, b, c, write);
+        }
         let mut right = self.right(b.part(0..0, 0..0));
         for (block, ks) in spread(0..k, BLOCK.0).enumerate() {
             let write = Write { accumulate: write.accumulate || block > 0, ..write };
-            let left = self.left(a.part(0..m, ks.clone()));
+            let rows = a.part(0..m, ks.clone());
+            let left = if n >= PACK_COLUMNS { self.left_packed(rows) } else { self.left(rows) };
             for first in (0..n).step_by(BLOCK.1) {
                 let columns = first..(first + BLOCK.1).min(n);
                 right.replace(b.part(ks.clone(), columns.clone()));

@@ -3,16 +3,22 @@
 //! on beside products, and the standard library's is scalar.
 
 mod features;
+mod gemm;
 mod matrix_mut;
+mod peak;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod tile_x86;
+mod transpose;
 
 use crate::Real;
 pub use features::{Features, features};
+pub(crate) use gemm::gemm;
 pub use matrix_mut::MatrixMut;
+pub use peak::peak_flops;
 pub use tile::Number;
-pub(crate) use tile::{Level, tile};
+pub(crate) use tile::{Level, Rows, heights, multiply_panel};
+pub(crate) use transpose::transpose;
 
 /// What the kernels do with a row of numbers.
 pub trait Row: Real {

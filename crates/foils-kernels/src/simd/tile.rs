@@ -25,11 +25,22 @@ impl Level {
         }
     }
 
-    /// So many rows at once, at most.
-    pub(crate) fn rows(self) -> usize {
+    /// So many rows at once, at most, with so many columns: fewer columns leave registers for more rows.
+    pub(crate) fn rows<T: Number>(self, columns: usize) -> usize {
+        match (self, (columns * size_of::<T>()).div_ceil(self.vector())) {
+            (Self::Portable, _) => PORTABLE_ROWS,
+            (_, ..=1) | (Self::Avx512, 2) => 12,
+            (Self::Avx512, 3) => 8,
+            _ => 6,
+        }
+    }
+
+    /// Bytes of a vector.
+    pub(super) fn vector(self) -> usize {
         match self {
-            Self::Portable => PORTABLE_ROWS,
-            Self::Avx2 | Self::Avx512 => 6,
+            Self::Portable => 16,
+            Self::Avx2 => 32,
+            Self::Avx512 => 64,
         }
     }
 
@@ -37,8 +48,8 @@ impl Level {
     pub(crate) fn columns<T: Number>(self) -> usize {
         match self {
             Self::Portable => PORTABLE_COLUMNS,
-            Self::Avx2 => 2 * 32 / size_of::<T>(),
-            Self::Avx512 => 4 * 64 / size_of::<T>(),
+            Self::Avx2 => 2 * self.vector() / size_of::<T>(),
+            Self::Avx512 => 4 * self.vector() / size_of::<T>(),
         }
     }
 }
@@ -68,20 +79,59 @@ macro_rules! number {
 number!(f32, F32);
 number!(f64, F64);
 
-/// `c (+)= alpha · a · b` for at most [`Level::rows`] rows of `a` and a packed panel of at most [`Level::columns`] columns:
-/// `panel` holds, for each of the rows of `b`, that many values, of which the first `c.columns` count.
+/// Rows of a left-hand operand.
+#[derive(Clone, Copy)]
+pub(crate) enum Rows<'a, T> {
+    /// As they lie in a matrix.
+    Lying(Matrix<'a, T>),
+    /// Packed: [`heights`] of [`Level::rows`] tiles, each column by column.
+    Tiles {
+        /// All columns of these rows.
+        values: &'a [T],
+        /// So many rows.
+        rows: usize,
+        /// So many columns there are.
+        depth: usize,
+        /// The first column that is meant,
+        first: usize,
+        /// and how many.
+        columns: usize,
+    },
+}
+
+/// The heights of as few tiles as possible for so many rows, all nearly the same.
+pub(crate) fn heights(rows: usize, most: usize) -> impl Iterator<Item = usize> {
+    let tiles = rows.div_ceil(most);
+    let (height, higher) = (rows.checked_div(tiles).unwrap_or(0), rows.checked_rem(tiles).unwrap_or(0));
+    (0..tiles).map(move |tile| height + usize::from(tile < higher))
+}
+
+/// `c (+)= alpha · a · b` for one packed panel of at most [`Level::columns`] columns: `panel` holds, for each row of `b`, that
+/// many values, of which the first `c.columns` count. `next` will be needed next, and is fetched from memory meanwhile.
 ///
 /// # Panics
 /// When shapes disagree or the panel is too short.
-pub(crate) fn tile<T: Real>(level: Level, a: Matrix<T>, panel: &[T], mut c: MatrixMut<T>, write: Write<T>) {
+pub(crate) fn multiply_panel<T: Real>(level: Level, a: Rows<T>, (panel, next): (&[T], &[T]), mut c: MatrixMut<T>, write: Write<T>) {
     let (rows, columns) = c.shape();
-    assert!(a.rows == rows && (1..=level.rows()).contains(&rows), "{} rows for {rows}", a.rows);
-    assert!((1..=level.columns::<T>()).contains(&columns), "a tile of {columns} columns");
-    assert!(panel.len() >= a.columns * level.columns::<T>(), "a panel of {} values", panel.len());
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    let width = level.columns::<T>();
+    let (a_rows, depth) = match a {
+        Rows::Lying(matrix) => matrix.shape(),
+        Rows::Tiles { values, rows, depth, first, columns } => {
+            assert!(values.len() >= rows * depth && first + columns <= depth, "columns {first} + {columns} of {depth}");
+            (rows, columns)
+        }
+    };
+    assert!(a_rows == rows && columns <= width, "a panel of {a_rows} × {width} for {rows} × {columns}");
+    assert!(panel.len() >= depth * width, "a panel of {} values for {depth} × {width}", panel.len());
+    // Packed rows come in the tiles of a whole panel; otherwise a narrower one leaves registers for higher tiles.
+    let most = level.rows::<T>(if matches!(a, Rows::Tiles { .. }) { width } else { columns });
     match level {
-        Level::Portable => portable(a, panel, &mut c, write),
+        Level::Portable => portable(a, most, panel, &mut c, write),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 | Level::Avx512 => super::tile_x86::tile(level, a, panel, &mut c, write),
+        Level::Avx2 | Level::Avx512 => super::tile_x86::multiply_panel(level, a, most, (panel, next), &mut c, write),
         #[cfg(not(target_arch = "x86_64"))]
         Level::Avx2 | Level::Avx512 => unreachable!("levels of another processor"),
     }
@@ -90,7 +140,22 @@ pub(crate) fn tile<T: Real>(level: Level, a: Matrix<T>, panel: &[T], mut c: Matr
 const PORTABLE_ROWS: usize = 4;
 const PORTABLE_COLUMNS: usize = 8;
 
-fn portable<T: Real>(a: Matrix<T>, panel: &[T], c: &mut MatrixMut<T>, Write { accumulate, alpha }: Write<T>) {
+fn portable<T: Real>(a: Rows<T>, most: usize, panel: &[T], c: &mut MatrixMut<T>, write: Write<T>) {
+    let ((rows, columns), mut first) = (c.shape(), 0);
+    for height in heights(rows, most) {
+        let tile = match a {
+            Rows::Lying(matrix) => matrix.part(first..first + height, 0..matrix.columns),
+            Rows::Tiles { values, depth, first: column, columns, .. } => {
+                let tile = Matrix::new(&values[first * depth..], (height, depth), (1, height));
+                tile.part(0..height, column..column + columns)
+            }
+        };
+        portable_tile(tile, panel, c.part(first..first + height, 0..columns), write);
+        first += height;
+    }
+}
+
+fn portable_tile<T: Real>(a: Matrix<T>, panel: &[T], mut c: MatrixMut<T>, Write { accumulate, alpha }: Write<T>) {
     const FMA: bool = cfg!(target_arch = "aarch64");
     let (rows, columns) = c.shape();
     let mut sums = [[T::ZERO; PORTABLE_COLUMNS]; PORTABLE_ROWS];

@@ -2,11 +2,11 @@
 //! the multiply-add. Elements of `a` are broadcast from wherever they lie, so that `a` need not be packed.
 
 use super::MatrixMut;
-use super::tile::{Level, Number};
-use crate::matrix::{Matrix, Write};
+use super::tile::{Level, Number, Rows, heights};
+use crate::matrix::Write;
 use std::arch::x86_64::*;
 
-/// The arguments of a kernel: those of [`super::tile::tile`], checked there, as pointers.
+/// The arguments of a kernel: those of [`super::tile::multiply_panel`], checked there, as pointers.
 struct Tile<T> {
     depth: usize,
     a: *const T,
@@ -18,42 +18,81 @@ struct Tile<T> {
     columns: usize,
     accumulate: bool,
     alpha: T,
+    /// What will be needed next: a cache line of it is fetched for each step in depth.
+    next: *const T,
 }
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// With less depth than this, the time of a tile is too short to fetch its part of `c` ahead.
+const FETCH_DEPTH: usize = 64;
 
 type Kernel<T> = unsafe fn(&Tile<T>);
 
-/// Kernels by [rows − 1][vectors of columns − 1].
-pub struct Kernels<T> {
-    avx2: [[Kernel<T>; 2]; 6],
-    avx512: [[Kernel<T>; 4]; 6],
+/// Kernels by [vectors of columns − 1][rows − 1].
+pub struct Kernels<T: 'static> {
+    avx2: [&'static [Kernel<T>]; 2],
+    avx512: [&'static [Kernel<T>]; 4],
 }
 
-pub(super) fn tile<T: Number>(level: Level, a: Matrix<T>, panel: &[T], c: &mut MatrixMut<T>, write: Write<T>) {
-    let (rows, columns) = c.shape();
-    let Write { accumulate, alpha } = write;
-    let (c_row, c) = (c.row_stride(), c.as_mut_ptr());
-    let (a, panel) = ((a.values.as_ptr(), a.columns, a.row_stride, a.column_stride), panel.as_ptr());
-    let tile = Tile { depth: a.1, a: a.0, a_row: a.2, a_column: a.3, panel, c, c_row, columns, accumulate, alpha };
-    let kernel = match level {
-        Level::Avx512 => T::KERNELS.avx512[rows - 1][(columns - 1) * size_of::<T>() / 64],
-        _ => T::KERNELS.avx2[rows - 1][(columns - 1) * size_of::<T>() / 32],
+pub(super) fn multiply_panel<T: Number>(
+    level: Level,
+    a: Rows<T>,
+    most: usize,
+    (panel, next): (&[T], &[T]),
+    c: &mut MatrixMut<T>,
+    write: Write<T>,
+) {
+    let ((rows, columns), c_row, Write { accumulate, alpha }) = (c.shape(), c.row_stride(), write);
+    let (a, a_row, a_column, depth, packed_depth) = match a {
+        Rows::Lying(m) => (m.values, m.row_stride, m.column_stride, m.columns, None),
+        Rows::Tiles { values, depth, first, columns, .. } => (values, 1, first, columns, Some(depth)),
     };
-    // SAFETY: a level is only chosen where the processor has its features; the caller checked the shapes, `Matrix` and
-    // `MatrixMut` that their elements lie within what they borrow, and the kernel for `rows` rows and the vectors that hold
-    // `columns` columns touches no others, but for the padding of the panel, whose length the caller checked.
-    unsafe { kernel(&tile) }
+    let (a_start, first_column) = (a.as_ptr(), a_column);
+    let (panel, c) = (panel.as_ptr(), c.as_mut_ptr());
+    let mut tile = Tile { depth, a: a_start, a_row, a_column, panel, c, c_row, columns, accumulate, alpha, next: panel };
+    let vectors = (columns * size_of::<T>()).div_ceil(level.vector());
+    let kernels = match level {
+        Level::Avx512 => T::KERNELS.avx512[vectors - 1],
+        _ => T::KERNELS.avx2[vectors - 1],
+    };
+    let mut row = 0;
+    for (i, height) in heights(rows, most).enumerate() {
+        // When all of it has been asked for, asking again for its beginning costs next to nothing.
+        tile.next = next.get(i * depth * (LINE / size_of::<T>())..).unwrap_or(next).as_ptr();
+        if let Some(depth) = packed_depth {
+            tile.a_column = height;
+            tile.a = a_start.wrapping_add(row * depth + first_column * height);
+        } else {
+            tile.a = a_start.wrapping_add(row * a_row);
+        }
+        tile.c = c.wrapping_add(row * c_row);
+        // SAFETY: a level is only chosen where the processor has its features; the caller checked the shapes, `Matrix` and
+        // `MatrixMut` that their elements lie within what they borrow, and the kernel for `height` rows and the vectors that
+        // hold `columns` columns touches no others, but for the padding of the panel, whose length the caller checked.
+        unsafe { kernels[height - 1](&tile) };
+        row += height;
+    }
 }
 
 macro_rules! kernels {
     ($avx2:ident, $avx512:ident) => {
         Kernels {
-            avx2: kernels!(@rows [1 2 3 4 5 6] $avx2 [1 2]),
-            avx512: kernels!(@rows [1 2 3 4 5 6] $avx512 [1 2 3 4]),
+            avx2: [
+                kernels!($avx2, 1, 1 2 3 4 5 6 7 8 9 10 11 12),
+                kernels!($avx2, 2, 1 2 3 4 5 6),
+            ],
+            avx512: [
+                kernels!($avx512, 1, 1 2 3 4 5 6 7 8 9 10 11 12),
+                kernels!($avx512, 2, 1 2 3 4 5 6 7 8 9 10 11 12),
+                kernels!($avx512, 3, 1 2 3 4 5 6 7 8),
+                kernels!($avx512, 4, 1 2 3 4 5 6),
+            ],
         }
     };
-    (@rows [$($rows:literal)*] $kernel:ident $vectors:tt) => { [$(kernels!(@row $rows $kernel $vectors)),*] };
-    (@row $rows:literal $kernel:ident [$($vectors:literal)*]) => { [$($kernel::<$rows, $vectors>),*] };
+    ($kernel:ident, $vectors:literal, $($rows:literal)*) => { &[$($kernel::<$rows, $vectors>),*] };
 }
+
 macro_rules! kernel {
     (
         $name:ident, $features:literal, $t:ty, panel of $most:literal vectors of $lanes:literal,
@@ -63,8 +102,16 @@ macro_rules! kernel {
         #[target_feature(enable = $features)]
         unsafe fn $name<const ROWS: usize, const VECTORS: usize>(t: &Tile<$t>) {
             let mut sums = [[$zero(); VECTORS]; ROWS];
-            // Two pointers and one stride reach six rows: more would not fit into the registers for addresses.
-            let (mut a, mut b) = ([t.a, t.a.wrapping_add(3 * t.a_row)], t.panel);
+            // A pointer for three rows: one for each would not fit into the registers for addresses.
+            let mut a: [*const $t; 4] = std::array::from_fn(|i| t.a.wrapping_add(3 * i * t.a_row));
+            let (mut b, mut next) = (t.panel, t.next);
+            if t.depth >= FETCH_DEPTH {
+                for i in 0..ROWS {
+                    for v in 0..VECTORS {
+                        _mm_prefetch::<_MM_HINT_T0>(t.c.wrapping_add(i * t.c_row + v * $lanes).cast());
+                    }
+                }
+            }
             for _ in 0..t.depth {
                 let mut y = [$zero(); VECTORS];
                 for (v, y) in y.iter_mut().enumerate() {
@@ -80,6 +127,8 @@ macro_rules! kernel {
                 }
                 a = a.map(|a| a.wrapping_add(t.a_column));
                 b = b.wrapping_add($most * $lanes);
+                _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                next = next.wrapping_add(LINE / size_of::<$t>());
             }
             let alpha = $set(t.alpha);
             for (i, sums) in sums.iter().enumerate() {
