@@ -84,6 +84,7 @@ pub(super) struct Block<'a, T: Clone> {
     anchors: Range<usize>,
     /// Those, each times its factor.
     scaled: Vec<T>,
+    /// A panel of the turned rows.
     right: Right<T>,
 }
 
@@ -124,23 +125,27 @@ impl<'a, T: Row> Block<'a, T> {
         self.anchors = anchors;
     }
 
-    /// Sets the anchors' gradient, and adds to the candidates', what the turned rows, each times its factor, make of them.
+    /// Sets the anchors' gradient, and adds to the candidates', what the turned rows, each times its factor, make of them. The
+    /// candidates' is `[width, panel]` for one panel after the other: so the turned rows are the right-hand operand, which is
+    /// packed without being transposed.
     pub fn gradients(&mut self, factors: &[f64], grad_anchors: &mut [T], grad_candidates: &mut [T]) {
         let (job, kernel, r, width) = (self.job, &self.packed.kernel, self.anchors.len(), self.job.a.width);
         self.scaled.clear();
         self.scaled.extend_from_slice(&job.a.rows[self.anchors.start * width..][..r * width]);
         self.scaled.chunks_mut(width).zip(factors).for_each(|(a, &f)| T::scale(a, T::from_f64(f)));
-        self.right.replace(Matrix::row_major(&self.scaled, r, width));
+        let scaled = kernel.left_packed(Matrix::row_major(&self.scaled, r, width).transposed());
         for columns in panels(job.m) {
             let rows = Matrix::new(&self.values[columns.start..], (r, columns.len()), (self.stride, 1));
+            // First, because packing fetches the rows into the cache.
+            if job.settings.grad_candidates {
+                self.right.replace(rows);
+                let to = MatrixMut::row_major(&mut grad_candidates[columns.start * width..], width, columns.len());
+                kernel.multiply(&scaled, self.right.all(), to, Write::add(T::ONE));
+            }
             if job.settings.grad_anchors {
                 let to = MatrixMut::row_major(grad_anchors, r, width);
                 let write = Write { accumulate: columns.start > 0, alpha: T::ONE };
                 kernel.multiply(&kernel.left(rows), self.packed.backward.rows(columns.clone()), to, write);
-            }
-            if job.settings.grad_candidates {
-                let to = MatrixMut::row_major(&mut grad_candidates[columns.start * width..], columns.len(), width);
-                kernel.multiply(&kernel.left(rows.transposed()), self.right.all(), to, Write::add(T::ONE));
             }
         }
         grad_anchors.chunks_mut(width).zip(factors).for_each(|(g, &f)| T::scale(g, T::from_f64(f)));
@@ -165,8 +170,8 @@ impl<T: Row> Job<'_, T> {
     }
 
     /// Runs `work` on each share of the anchors: the first one's number, a value for each to be set, and the rows of their
-    /// gradient (none when it is not asked for). It returns its part of the candidates' gradient. Both gradients, of the
-    /// prepared rows.
+    /// gradient (none when it is not asked for). It returns its part of the candidates' gradient, panel by panel. Both
+    /// gradients, of the prepared rows.
     pub fn shares<U: Send>(&self, each: &mut [U], work: impl Fn(usize, &mut [U], &mut [T]) -> Vec<T> + Sync) -> (Vec<T>, Vec<T>) {
         let (share, width) = (self.share(), self.a.width);
         let mut grad_anchors = vec![T::ZERO; if self.settings.grad_anchors { self.n * width } else { 0 }];
@@ -178,7 +183,7 @@ impl<T: Row> Job<'_, T> {
         let parts: Vec<Vec<T>> =
             each.par_chunks_mut(share).zip(grads).enumerate().map(|(s, (each, grad))| work(s * share, each, grad)).collect();
         let grad_candidates = sum(parts, if self.settings.grad_candidates { self.m * width } else { 0 });
-        (grad_anchors, grad_candidates)
+        (grad_anchors, untransposed(&grad_candidates, width))
     }
 
     /// A share of the anchors, block by block.
@@ -228,12 +233,28 @@ impl<T: Row> Job<'_, T> {
                     add_scaled(&mut grad_anchors[k * width..][..width], self.c.row(p), by);
                 }
                 if settings.grad_candidates {
-                    add_scaled(&mut grad_candidates[p * width..][..width], self.a.row(i), by);
+                    let columns = p / PANEL * PANEL..(p / PANEL * PANEL + PANEL).min(self.m);
+                    let panel = grad_candidates[columns.start * width..].chunks_mut(columns.len());
+                    panel.zip(self.a.row(i)).for_each(|(to, &a)| to[p - columns.start] += a * by);
                 }
             }
         }
         grad_candidates
     }
+}
+
+/// `[m, width]` from `[width, panel]` for each panel.
+fn untransposed<T: Row>(grad: &[T], width: usize) -> Vec<T> {
+    let mut rows = vec![T::ZERO; grad.len()];
+    if !grad.is_empty() {
+        rows.par_chunks_mut(PANEL * width).zip(grad.par_chunks(PANEL * width)).for_each(|(rows, panel)| {
+            let columns = panel.len() / width;
+            for (j, row) in rows.chunks_mut(width).enumerate() {
+                row.iter_mut().enumerate().for_each(|(k, x)| *x = panel[k * columns + j]);
+            }
+        });
+    }
+    rows
 }
 
 fn add_scaled<T: Row>(to: &mut [T], from: &[T], by: T) {

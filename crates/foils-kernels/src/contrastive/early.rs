@@ -96,11 +96,12 @@ impl<T: Row> Early<T> {
 /// The entries of a list that are within a panel: which ones, and where in the panel.
 fn within<'a>(list: &'a [u32], columns: &Range<usize>, sorted: bool) -> impl Iterator<Item = (usize, usize)> + Clone + 'a {
     let (start, end) = (columns.start, columns.end);
-    let of = if sorted {
-        list.partition_point(|&j| (j as usize) < start)..list.partition_point(|&j| (j as usize) < end)
-    } else {
-        0..list.len()
-    };
+    let of =
+        if sorted { list.partition_point(|&j| (j as usize) < start)..list.partition_point(|&j| (j as usize) < end) } else { 0..list.len() };
     let first = of.start;
-    list[of].iter().enumerate().filter(move |&(_, &j)| (start..end).contains(&(j as usize))).map(move |(at, &j)| (first + at, j as usize - start))
+    list[of]
+        .iter()
+        .enumerate()
+        .filter(move |&(_, &j)| (start..end).contains(&(j as usize)))
+        .map(move |(at, &j)| (first + at, j as usize - start))
 }
