@@ -199,6 +199,8 @@ pub(crate) fn multiply_panel<T: Real>(session: &Session, a: Rows<T>, (panel, nex
 }
 
 const AMX_SIDE: usize = 32;
+/// Where every processor multiplies and adds in one instruction.
+const PORTABLE_FMA: bool = cfg!(target_arch = "aarch64");
 const PORTABLE_ROWS: usize = 4;
 const PORTABLE_COLUMNS: usize = 8;
 
@@ -218,22 +220,27 @@ fn portable<T: Real>(a: Rows<T>, most: usize, panel: &[T], c: &mut MatrixMut<T>,
 }
 
 fn portable_tile<T: Real>(a: Matrix<T>, panel: &[T], mut c: MatrixMut<T>, Write { accumulate, alpha }: Write<T>) {
-    const FMA: bool = cfg!(target_arch = "aarch64");
     let (rows, columns) = c.shape();
+    for (i, sums) in portable_sums(a, panel).iter().enumerate().take(rows) {
+        for (c, &sum) in c.row(i).iter_mut().zip(&sums[..columns]) {
+            *c = if accumulate { alpha.multiply_add::<PORTABLE_FMA>(sum, *c) } else { alpha * sum };
+        }
+    }
+}
+
+/// A function of its own, and elements of `a` read before they are multiplied, so that the sums stay in vector registers.
+#[inline(never)]
+fn portable_sums<T: Real>(a: Matrix<T>, panel: &[T]) -> [[T; PORTABLE_COLUMNS]; PORTABLE_ROWS] {
     let mut sums = [[T::ZERO; PORTABLE_COLUMNS]; PORTABLE_ROWS];
-    // With fewer rows the last one is computed again, and not written.
-    let offsets: [usize; PORTABLE_ROWS] = std::array::from_fn(|i| i.min(rows - 1) * a.row_stride);
+    // With fewer rows the last one is computed again, and not used.
+    let offsets: [usize; PORTABLE_ROWS] = std::array::from_fn(|i| i.min(a.rows - 1) * a.row_stride);
     for (p, b) in panel.as_chunks::<PORTABLE_COLUMNS>().0[..a.columns].iter().enumerate() {
-        for (sums, offset) in sums.iter_mut().zip(offsets) {
-            let x = a.values[offset + p * a.column_stride];
+        let x = offsets.map(|offset| a.values[offset + p * a.column_stride]);
+        for (sums, x) in sums.iter_mut().zip(x) {
             for (sum, &y) in sums.iter_mut().zip(b) {
-                *sum = x.multiply_add::<FMA>(y, *sum);
+                *sum = x.multiply_add::<PORTABLE_FMA>(y, *sum);
             }
         }
     }
-    for (i, sums) in sums.iter().enumerate().take(rows) {
-        for (c, &sum) in c.row(i).iter_mut().zip(&sums[..columns]) {
-            *c = if accumulate { alpha.multiply_add::<FMA>(sum, *c) } else { alpha * sum };
-        }
-    }
+    sums
 }
