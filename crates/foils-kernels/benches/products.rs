@@ -87,7 +87,8 @@ fn table() {
             let [peak, times @ ..] = times(m, n, k, lies);
             let cells = times.map(|t| {
                 let flops = 2.0 * (m * n * k) as f64 / t;
-                format!("{:.1} ({:.0} %)", flops / 1e9, 100.0 * flops * peak)
+                let share = if peak.is_finite() { format!(" ({:.0} %)", 100.0 * flops * peak) } else { String::new() };
+                format!("{:.1}{share}", flops / 1e9)
             });
             let shape = format!("{m} × {n} × {k}");
             println!("{shape:>20} {:>8} {:>14} {:>14} {:>14}", format!("{lies:?}"), cells[0], cells[1], cells[2]);

@@ -1,9 +1,10 @@
 //! Operands in the order in which the kernels read them.
 
 use super::aligned::Aligned;
+use super::split::{self, Order};
 use super::{Kernel, Matrix, MatrixMut, Write};
 use crate::Real;
-use crate::simd::{Rows, heights, multiply_panel, transpose};
+use crate::simd::{Level, PackedTiles, Rows, Session, multiply_panel, transpose};
 use std::ops::Range;
 
 /// Parts of a [`Right`] begin at multiples of this, in rows and in columns.
@@ -41,24 +42,29 @@ pub struct Part<'a, T> {
 }
 
 impl<T: Real> Kernel<T> {
-    /// A left-hand operand. It borrows the matrix where the kernel reads it as it lies.
+    /// A left-hand operand. It borrows the matrix where the kernel reads it as it lies, and packs it otherwise.
     pub fn left<'a>(&self, matrix: Matrix<'a, T>) -> Left<'a, T> {
-        Left { kernel: *self, matrix, tiles: None }
+        if self.level.is_amx() { self.left_packed(matrix) } else { Left { kernel: *self, matrix, tiles: None } }
     }
 
     /// A left-hand operand in the order in which it is read. That pays where a column or a row of the matrix reaches over many
     /// pages of memory, and the right-hand operand has hundreds of columns.
     pub fn left_packed<'a>(&self, matrix: Matrix<'a, T>) -> Left<'a, T> {
-        let (m, k) = matrix.shape();
+        let ((m, k), level) = (matrix.shape(), self.level);
+        let most = level.rows::<T>(level.columns::<T>());
         let mut tiles = Aligned::EMPTY;
-        let values = tiles.resize(m * k);
-        let most = self.level.rows::<T>(self.level.columns::<T>());
-        for block in spread(0..m, TILES * most) {
+        let mut values = tiles.resize(level.packed_len(m, k));
+        for block in pieces(m, TILES * most, most) {
             let mut first = block.start;
-            for height in heights(block.len(), most) {
-                let tile = matrix.part(first..first + height, 0..k).transposed();
-                transpose(tile, &mut values[first * k..][..height * k], height);
-                first += height;
+            for height in level.heights::<T>(block.len()) {
+                let rows = matrix.part(first..first + height, 0..k);
+                let (tile, rest) = values.split_at_mut(level.packed_len(height, k));
+                if level.is_amx() {
+                    split::pack(rows, tile, Order::Rows, level == Level::AmxHigh);
+                } else {
+                    transpose(rows.transposed(), tile, height);
+                }
+                (first, values) = (first + height, rest);
             }
         }
         Left { kernel: *self, matrix, tiles: Some(tiles) }
@@ -83,20 +89,20 @@ impl<T: Real> Kernel<T> {
         if m == 0 || n == 0 {
             return;
         }
-        let width = self.level.columns::<T>();
+        let (level, width) = (self.level, self.level.columns::<T>());
         let (right, first_row, first_panel) = (right.right, right.rows.start, right.columns.start / width);
-        let panel_len = right.depth * width;
-        for (block, ks) in spread(0..k, DEPTH).enumerate() {
-            let write = Write { accumulate: write.accumulate || block > 0, ..write };
-            let within = (first_row + ks.start) * width..(first_row + ks.end) * width;
-            for rows in spread(0..m, TILES * self.level.rows::<T>(width)) {
+        let (panels, panel_len) = (n.div_ceil(width), level.packed_len(width, right.depth));
+        let session = Session::new(level);
+        for ks in pieces(k, DEPTH, STEP) {
+            let write = Write { accumulate: write.accumulate || ks.start > 0, ..write };
+            let within = level.packed_len(width, first_row + ks.start)..level.packed_len(width, first_row + ks.end);
+            let panel = |j: usize| &right.values.get()[(first_panel + j) * panel_len..][..panel_len][within.clone()];
+            let most = level.rows::<T>(width);
+            for rows in pieces(m, TILES * most, most) {
                 let block = left.rows(rows.clone(), ks.clone());
-                let panel = |j: usize| &right.values.get()[(first_panel + j) * panel_len..][..panel_len][within.clone()];
-                let panels = n.div_ceil(width);
                 for j in 0..panels {
-                    let (first, next) = (j * width, panel((j + 1) % panels));
-                    let c = c.part(rows.clone(), first..(first + width).min(n));
-                    multiply_panel(self.level, block, (panel(j), next), c, write);
+                    let c = c.part(rows.clone(), j * width..((j + 1) * width).min(n));
+                    multiply_panel(&session, block, (panel(j), panel((j + 1) % panels)), c, write);
                 }
             }
         }
@@ -109,17 +115,19 @@ impl<T: Real> Left<'_, T> {
         match &self.tiles {
             None => Rows::Lying(self.matrix.part(rows, ks)),
             Some(tiles) => {
-                let values = &tiles.get()[rows.start * depth..rows.end * depth];
-                Rows::Tiles { values, rows: rows.len(), depth, first: ks.start, columns: ks.len() }
+                let level = self.kernel.level;
+                let values = &tiles.get()[level.packed_len(rows.start, depth)..level.packed_len(rows.end, depth)];
+                Rows::Tiles(PackedTiles { values, rows: rows.len(), depth, first: ks.start, columns: ks.len() })
             }
         }
     }
 }
 
-/// Cuts a range into as few pieces of at most `most` as possible, but one, and all of nearly the same length.
-pub(super) fn spread(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let (len, pieces) = (range.len(), range.len().div_ceil(most).max(1));
-    (0..pieces).map(move |i| range.start + i * len / pieces..range.start + (i + 1) * len / pieces)
+/// Cuts `0..len` into as few pieces of at most `most` as possible, but one, of nearly the same length, beginning at multiples
+/// of `unit`, of which `most` is one.
+pub(super) fn pieces(len: usize, most: usize, unit: usize) -> impl Iterator<Item = Range<usize>> {
+    let piece = len.div_ceil(len.div_ceil(most).max(1)).next_multiple_of(unit).max(unit);
+    (0..len.max(1)).step_by(piece).map(move |first| first..(first + piece).min(len))
 }
 
 impl<T: Real> Right<T> {
@@ -127,9 +135,17 @@ impl<T: Real> Right<T> {
     pub fn replace(&mut self, matrix: Matrix<T>) {
         let width = self.kernel.level.columns::<T>();
         (self.depth, self.columns) = matrix.shape();
-        let panel_len = self.depth * width;
+        let level = self.kernel.level;
+        let panel_len = level.packed_len(width, self.depth);
         let panels = self.values.resize(self.columns.div_ceil(width) * panel_len);
         if panel_len == 0 {
+            return;
+        }
+        let columns = |j: usize| matrix.part(0..self.depth, j * width..((j + 1) * width).min(self.columns));
+        if level.is_amx() {
+            for (j, panel) in panels.chunks_mut(panel_len).enumerate() {
+                split::pack(columns(j).transposed(), panel, Order::Pairs, level == Level::AmxHigh);
+            }
             return;
         }
         if !self.columns.is_multiple_of(width) {
@@ -146,8 +162,7 @@ impl<T: Real> Right<T> {
             }
         } else {
             for (j, panel) in panels.chunks_mut(panel_len).enumerate() {
-                let columns = j * width..((j + 1) * width).min(self.columns);
-                transpose(matrix.part(0..self.depth, columns), panel, width);
+                transpose(columns(j), panel, width);
             }
         }
     }

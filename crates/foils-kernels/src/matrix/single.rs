@@ -1,7 +1,7 @@
 //! Products whose operands are used once.
 
-use super::packed::spread;
-use super::{Kernel, Matrix, MatrixMut, Precision, Write, needed};
+use super::packed::pieces;
+use super::{Kernel, Matrix, MatrixMut, Precision, STEP, Write, needed};
 use crate::Real;
 use crate::simd::gemm;
 
@@ -39,17 +39,41 @@ impl<T: Real> Kernel<T> {
     ///
     /// # Panics
     /// When shapes disagree.
-    pub fn product(&self, a: Matrix<T>, b: Matrix<T>, mut c: MatrixMut<T>, write: Write<T>) {
-        let (m, n, k) = check(a, b, &c);
+    pub fn product(&self, a: Matrix<T>, b: Matrix<T>, c: MatrixMut<T>, write: Write<T>) {
+        check(a, b, &c);
+        self.whole(a, b, c, write, self.is_few(a, b));
+    }
+
+    /// [`Kernel::product`] on all threads of the current pool. The bits are the same, whatever the number of threads.
+    ///
+    /// # Panics
+    /// When shapes disagree.
+    pub fn product_threaded(&self, a: Matrix<T>, b: Matrix<T>, c: MatrixMut<T>, write: Write<T>) {
+        check(a, b, &c);
+        if self.is_few(a, b) {
+            // Such a product waits for memory, not for the processor.
+            return self.whole(a, b, c, write, true);
+        }
+        self.split(a, b, c, write, rayon::current_num_threads());
+    }
+
+    /// Whether the gemm crate does it: not in bf16, since a precision does not depend on the shape, nor under Miri, which does
+    /// not know its instructions.
+    fn is_few(&self, a: Matrix<T>, b: Matrix<T>) -> bool {
+        !self.level.is_amx() && !cfg!(miri) && a.rows < if b.column_stride == 1 { FEW_ROWS.0 } else { FEW_ROWS.1 }
+    }
+
+    fn whole(&self, a: Matrix<T>, b: Matrix<T>, mut c: MatrixMut<T>, write: Write<T>, few: bool) {
+        let ((m, n), k) = (c.shape(), b.rows);
         if m == 0 || n == 0 {
             return;
         }
-        if m < if b.column_stride == 1 { FEW_ROWS.0 } else { FEW_ROWS.1 } {
+        if few {
             return gemm(a, b, c, write);
         }
         let mut right = self.right(b.part(0..0, 0..0));
-        for (block, ks) in spread(0..k, BLOCK.0).enumerate() {
-            let write = Write { accumulate: write.accumulate || block > 0, ..write };
+        for ks in pieces(k, BLOCK.0, STEP) {
+            let write = Write { accumulate: write.accumulate || ks.start > 0, ..write };
             let rows = a.part(0..m, ks.clone());
             let left = if n >= PACK_COLUMNS { self.left_packed(rows) } else { self.left(rows) };
             for first in (0..n).step_by(BLOCK.1) {
@@ -60,22 +84,13 @@ impl<T: Real> Kernel<T> {
         }
     }
 
-    /// [`Kernel::product`] on all threads of the current pool. The bits are the same, whatever the number of threads.
-    ///
-    /// # Panics
-    /// When shapes disagree.
-    pub fn product_threaded(&self, a: Matrix<T>, b: Matrix<T>, c: MatrixMut<T>, write: Write<T>) {
-        check(a, b, &c);
-        self.split(a, b, c, write, rayon::current_num_threads());
-    }
-
     /// Halves the longer side of `c` until there is a piece for each thread.
     fn split(&self, a: Matrix<T>, b: Matrix<T>, c: MatrixMut<T>, write: Write<T>, threads: usize) {
         /// With fewer multiplications than this for each, threads cost more than they save.
         const FEWEST: usize = 1 << 18;
         let ((m, n), k) = (c.shape(), b.rows);
         if threads < 2 || m.saturating_mul(n).saturating_mul(k) < 2 * FEWEST {
-            return self.product(a, b, c, write);
+            return self.whole(a, b, c, write, false);
         }
         let (here, there) = (threads / 2, threads - threads / 2);
         if m >= n {
@@ -96,9 +111,7 @@ impl<T: Real> Kernel<T> {
     }
 }
 
-/// (m, n, k) of a product.
-fn check<T: Real>(a: Matrix<T>, b: Matrix<T>, c: &MatrixMut<T>) -> (usize, usize, usize) {
+fn check<T: Real>(a: Matrix<T>, b: Matrix<T>, c: &MatrixMut<T>) {
     let ((m, n), k) = (c.shape(), b.rows);
     assert_eq!((a.shape(), b.shape()), ((m, k), (k, n)), "shapes of a product into {m} × {n}");
-    (m, n, k)
 }

@@ -2,6 +2,10 @@
 //! vector instructions that the processor has, chosen at run time. The exponential is what a contrastive loss spends its time
 //! on beside products, and the standard library's is scalar.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+pub(crate) mod amx_emulation;
 mod features;
 mod gemm;
 mod matrix_mut;
@@ -17,7 +21,7 @@ pub(crate) use gemm::gemm;
 pub use matrix_mut::MatrixMut;
 pub use peak::peak_flops;
 pub use tile::Number;
-pub(crate) use tile::{Level, Rows, heights, multiply_panel};
+pub(crate) use tile::{Level, PackedTiles, Rows, Session, multiply_panel};
 pub(crate) use transpose::transpose;
 
 /// What the kernels do with a row of numbers.

@@ -10,7 +10,6 @@ pub fn peak_flops() -> f64 {
     const STEPS: usize = 100_000;
     let start = Instant::now();
     let lanes = match Level::best(features()) {
-        Level::Portable => 0,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => {
             // SAFETY: the processor has AVX2 and FMA.
@@ -23,7 +22,6 @@ pub fn peak_flops() -> f64 {
             black_box(unsafe { avx512(STEPS) });
             16
         }
-        #[cfg(not(target_arch = "x86_64"))]
         _ => 0,
     };
     (2 * CHAINS * lanes * STEPS) as f64 / start.elapsed().as_secs_f64()

@@ -2,7 +2,7 @@
 //! the multiply-add. Elements of `a` are broadcast from wherever they lie, so that `a` need not be packed.
 
 use super::MatrixMut;
-use super::tile::{Level, Number, Rows, heights};
+use super::tile::{Level, Number, PackedTiles, Rows, heights};
 use crate::matrix::Write;
 use std::arch::x86_64::*;
 
@@ -46,7 +46,7 @@ pub(super) fn multiply_panel<T: Number>(
     let ((rows, columns), c_row, Write { accumulate, alpha }) = (c.shape(), c.row_stride(), write);
     let (a, a_row, a_column, depth, packed_depth) = match a {
         Rows::Lying(m) => (m.values, m.row_stride, m.column_stride, m.columns, None),
-        Rows::Tiles { values, depth, first, columns, .. } => (values, 1, first, columns, Some(depth)),
+        Rows::Tiles(PackedTiles { values, depth, first, columns, .. }) => (values, 1, first, columns, Some(depth)),
     };
     let (a_start, first_column) = (a.as_ptr(), a_column);
     let (panel, c) = (panel.as_ptr(), c.as_mut_ptr());
