@@ -35,7 +35,7 @@ pub(super) struct Sums {
 impl<T: Row> Early<T> {
     /// None where the whole row must be seen first.
     pub fn new(job: &Job<T>) -> Option<Self> {
-        /// exp(−2B) must be well within the numbers: products of it with small numbers, and divisions by it, are too.
+        // exp(−2B) must be well within the numbers: products of it with small numbers, and divisions by it, are too.
         let most = if size_of::<T>() == 4 { 30.0 } else { 250.0 };
         let s = job.settings;
         let plain = matches!(s.negatives, Negatives::LogSumExp)
@@ -47,10 +47,13 @@ impl<T: Row> Early<T> {
         let longest = 1.001 * job.a.longest() * job.c.longest();
         let scale = s.anchor_scale.map_or(s.scale.abs(), |scales| scales.iter().fold(0.0, |most: f64, s| most.max(s.abs())));
         // NaN is not below anything.
-        if !plain || !(scale * longest <= most) {
-            return None;
-        }
-        Some(Self { longest, sorted: s.positives.are_sorted() && s.excluded.are_sorted(), rows: Vec::new(), saved: Vec::new() })
+        let bounded = scale * longest <= most;
+        (plain && bounded).then(|| Self {
+            longest,
+            sorted: s.positives.are_sorted() && s.excluded.are_sorted(),
+            rows: Vec::new(),
+            saved: Vec::new(),
+        })
     }
 
     /// Begins a block of these anchors.

@@ -76,8 +76,9 @@ pub struct Contrast<T> {
 /// The loss of anchors `[n, dim]` against candidates `[m, dim]`, row-major.
 ///
 /// Three products of 2·n·m·dim operations each (one when no gradient is asked for, four in both directions), and n·m exponentials.
-/// Memory O((n + threads · m) · dim) beside the logits of one block of anchors a thread. The same input and thread count give the
-/// same bits.
+/// Memory: the gradients, the rows divided by their lengths, two packed copies of the candidates, a candidates' gradient for each
+/// thread, and for each thread the logits of a block of at most 128 anchors: O((n + threads · m) · dim + threads · 128 · m), 38 MB
+/// with two threads for n = m = 8,192 and dim = 128 in f32. The same input and thread count give the same bits.
 ///
 /// # Panics
 /// When `dim` is 0, a slice does not hold whole rows, lists or weights are not one for each anchor, an index is not below `m`, or

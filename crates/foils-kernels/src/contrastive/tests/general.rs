@@ -321,3 +321,70 @@ proptest! {
         }
     }
 }
+
+/// More candidates than a panel holds, with lists in no order that reach over all of them.
+fn wide(scale: f64, both: bool) -> Problem {
+    let (n, m, dim) = (10, 1100, 3);
+    let wave = |len: usize, step: f64| (0..len).map(|i| (i as f64 * step).sin()).collect::<Vec<f64>>();
+    Problem {
+        a: wave(n * dim, 0.37),
+        c: wave(m * dim, 0.53),
+        dim,
+        positives: (0..n as u32).map(|i| vec![1099 - i, 7 * i, 1024 + i]).collect(),
+        excluded: (0..n as u32).map(|i| vec![1023, 1050 + i, 1025 + i, 5]).collect(),
+        first_negative: 3,
+        scales: vec![scale; n],
+        cosine: true,
+        distance: false,
+        positive_in_denominator: true,
+        positive_mean: PositiveMean::Uniform,
+        given: None,
+        positive_weight: vec![1.0; n],
+        anchor_weight: None,
+        bias: None,
+        targets: Vec::new(),
+        keep: Keep::All,
+        repulsion: Repulsion::LogSumExp,
+        extra: None,
+        floor: 0.0,
+        both,
+    }
+}
+
+#[test]
+fn rows_of_several_panels_are_one_row() {
+    // With the exponentials taken panel by panel, and (the logits are too large for that) row by row.
+    for scale in [10.0, 300.0] {
+        for both in [false, true] {
+            let p = wide(scale, both);
+            let ours = p.run::<f64>();
+            assert!(close(ours.loss, p.naive(&p), 1e-11), "{} instead of {}", ours.loss, p.naive(&p));
+            let h = 1e-5 / scale;
+            let slope = |value: &dyn Fn(&mut Problem, f64)| {
+                let at = |by: f64| {
+                    let mut q = p.clone();
+                    value(&mut q, by);
+                    q.naive(&p)
+                };
+                (at(h) - at(-h)) / (2.0 * h)
+            };
+            for k in [0, 17, 29] {
+                let expected = slope(&|q, by| q.a[k] += by);
+                assert!((ours.grad_anchors[k] - expected).abs() < 1e-6 * (1.0 + expected.abs()), "{} not {expected}", ours.grad_anchors[k]);
+            }
+            for k in [0, 21, 3 * 1024, 3 * 1099 + 2] {
+                let expected = slope(&|q, by| q.c[k] += by);
+                assert!(
+                    (ours.grad_candidates[k] - expected).abs() < 1e-6 * (1.0 + expected.abs()),
+                    "{} not {expected}",
+                    ours.grad_candidates[k]
+                );
+            }
+            let single = p.run::<f32>();
+            assert!(close(single.loss, ours.loss, 1e-5));
+            let largest = ours.grad_candidates.iter().fold(0.0f64, |l, g| l.max(g.abs()));
+            let pairs = single.grad_candidates.iter().zip(&ours.grad_candidates);
+            assert!(pairs.into_iter().all(|(x, y)| (f64::from(*x) - y).abs() < 1e-4 * largest));
+        }
+    }
+}
