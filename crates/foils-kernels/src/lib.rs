@@ -8,6 +8,7 @@ pub mod conv;
 mod lists;
 mod real;
 pub mod simd;
+pub mod sparse;
 pub mod topk;
 
 pub use bag::{Bags, Touched};

@@ -2,6 +2,7 @@
 //! what a contrastive loss spends its time on beside products, and the standard library's is scalar.
 
 mod features;
+pub(crate) mod sparse;
 
 use crate::Real;
 pub use features::{Features, features};
