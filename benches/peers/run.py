@@ -9,7 +9,8 @@ PyPI for Linux brings CUDA), builds the Rust benchmarks, and runs each job in pr
 Run it on an idle machine.
 
 A job is a benchmark of a crate (its target and the job's name) and the peers' functions, each in a file beside this one:
-a function takes nothing and returns (prepared input, step), and `measure.py` times step(input).
+a function takes nothing and returns (prepared input, step), and `measure.py` times step(input). Where a job names a program
+under `prepare`, that makes its data first, unless they are there.
 """
 
 import argparse
@@ -141,6 +142,8 @@ def main():
     results.update(machine=machine(), threads=int(THREADS))
     for name in names:
         job = JOBS[name]
+        if "prepare" in job:
+            subprocess.run([python, job["prepare"]], cwd=HERE, check=True)
         ours, theirs = [], {peer: [] for peer, _, _ in job["peers"]}
         for _ in range(args.rounds):
             ours.append(run([programs[job["bench"]], name]))

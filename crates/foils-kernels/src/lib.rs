@@ -9,6 +9,7 @@ mod lists;
 pub mod matrix;
 mod real;
 pub mod simd;
+pub mod sparse;
 pub mod topk;
 
 pub use bag::{Bags, Touched};

@@ -14,6 +14,7 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod tile_x86;
 mod transpose;
+pub(crate) mod sparse;
 
 use crate::Real;
 pub use features::{Features, features};
