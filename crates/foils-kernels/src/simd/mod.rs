@@ -8,13 +8,14 @@ mod amx;
 pub(crate) mod amx_emulation;
 mod features;
 mod gemm;
+pub(crate) mod int8;
 mod matrix_mut;
 mod peak;
+pub(crate) mod sparse;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod tile_x86;
 mod transpose;
-pub(crate) mod sparse;
 
 use crate::Real;
 pub use features::{Features, features};
@@ -40,6 +41,60 @@ pub trait Row: Real {
     fn dot(a: &[Self], b: &[Self]) -> f64;
 }
 
+/// Asks the processor to bring a row into its cache while it does something else.
+pub(crate) fn prefetch<T: Real>(row: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(64 / size_of::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing; every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
+/// Inner product, summed in f64 in a fixed order: the same bits with whatever instructions, which never fuse the two roundings.
+pub(crate) fn ordered_dot<T: Real>(a: &[T], b: &[T]) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if features().avx512 {
+            // SAFETY: the processor has the features that the function is compiled for, as just asked.
+            return unsafe { ordered_dot_avx512(a, b) };
+        }
+        if features().avx2 {
+            // SAFETY: as above.
+            return unsafe { ordered_dot_avx2(a, b) };
+        }
+    }
+    ordered_dot_lanes(a, b)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+fn ordered_dot_avx512<T: Real>(a: &[T], b: &[T]) -> f64 {
+    ordered_dot_lanes(a, b)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn ordered_dot_avx2<T: Real>(a: &[T], b: &[T]) -> f64 {
+    ordered_dot_lanes(a, b)
+}
+
+#[inline(always)]
+fn ordered_dot_lanes<T: Real>(a: &[T], b: &[T]) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0f64; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (x, y) in a.iter().zip(b) {
+        for (s, (x, y)) in sums.iter_mut().zip(x.iter().zip(y)) {
+            *s += x.to_f64() * y.to_f64();
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| x.to_f64() * y.to_f64()).sum();
+    sums.iter().sum::<f64>() + rest
+}
+
 macro_rules! plain_row_operations {
     ($t:ty) => {
         fn largest(row: &[$t]) -> $t {
@@ -63,16 +118,7 @@ macro_rules! plain_row_operations {
         }
 
         fn dot(a: &[$t], b: &[$t]) -> f64 {
-            const LANES: usize = 8;
-            let mut sums = [0f64; LANES];
-            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-            for (x, y) in a.iter().zip(b) {
-                for (s, (x, y)) in sums.iter_mut().zip(x.iter().zip(y)) {
-                    *s += f64::from(*x) * f64::from(*y);
-                }
-            }
-            let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
-            sums.iter().sum::<f64>() + rest
+            ordered_dot(a, b)
         }
     };
 }
