@@ -5,6 +5,7 @@ mod bag;
 pub mod bm25;
 pub mod contrastive;
 pub mod conv;
+pub mod layers;
 mod lists;
 mod real;
 pub mod simd;
@@ -12,4 +13,4 @@ pub mod topk;
 
 pub use bag::{Bags, Touched};
 pub use lists::Lists;
-pub use real::{Real, product};
+pub use real::{Real, product, product_threaded};

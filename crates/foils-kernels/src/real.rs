@@ -40,12 +40,48 @@ impl Real for f64 {
     }
 }
 
-/// `c[m, n] = (accumulate ? c : 0) + alpha · a[m, k] · b[k, n]`; `a` and `b` with (row, column) strides, `c` row-major.
+/// `c[m, n] = (accumulate ? c : 0) + alpha · a[m, k] · b[k, n]`; `a` and `b` with (row, column) strides, `c` row-major. On the
+/// thread that calls.
 ///
 /// # Panics
 /// When a slice is too short for its shape.
 #[allow(clippy::too_many_arguments, reason = "the standard arguments of a matrix product")]
 pub fn product<T: Real>(
+    c: &mut [T],
+    shape: (usize, usize, usize),
+    a: &[T],
+    a_strides: (usize, usize),
+    b: &[T],
+    b_strides: (usize, usize),
+    accumulate: bool,
+    alpha: T,
+) {
+    product_with(c, shape, a, a_strides, b, b_strides, accumulate, alpha, gemm::Parallelism::None);
+}
+
+/// [`product`] on all threads, where it is large enough for that.
+///
+/// # Panics
+/// As [`product`].
+#[allow(clippy::too_many_arguments, reason = "the standard arguments of a matrix product")]
+pub fn product_threaded<T: Real>(
+    c: &mut [T],
+    (m, n, k): (usize, usize, usize),
+    a: &[T],
+    a_strides: (usize, usize),
+    b: &[T],
+    b_strides: (usize, usize),
+    accumulate: bool,
+    alpha: T,
+) {
+    // About 10 µs of work, which is what it takes to wake another thread.
+    let large = m.saturating_mul(n).saturating_mul(k) > 1 << 20;
+    let parallelism = if large { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+    product_with(c, (m, n, k), a, a_strides, b, b_strides, accumulate, alpha, parallelism);
+}
+
+#[allow(clippy::too_many_arguments, reason = "the standard arguments of a matrix product")]
+fn product_with<T: Real>(
     c: &mut [T],
     (m, n, k): (usize, usize, usize),
     a: &[T],
@@ -54,6 +90,7 @@ pub fn product<T: Real>(
     (b_row, b_column): (usize, usize),
     accumulate: bool,
     alpha: T,
+    parallelism: gemm::Parallelism,
 ) {
     let last = |rows: usize, columns: usize, r: usize, c: usize| {
         if rows == 0 || columns == 0 { 0 } else { (rows - 1) * r + (columns - 1) * c + 1 }
@@ -85,7 +122,7 @@ pub fn product<T: Real>(
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            parallelism,
         );
     }
 }

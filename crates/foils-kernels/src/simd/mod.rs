@@ -1,10 +1,16 @@
 //! The one place of `unsafe` and of instructions that only some processors have. Here: operations on rows of numbers with the vector instructions that the processor has, chosen at run time. The exponential is
 //! what a contrastive loss spends its time on beside products, and the standard library's is scalar.
 
+mod buffer;
 mod features;
+mod float;
+mod layers;
 
 use crate::Real;
+pub(crate) use buffer::fill_pieces;
 pub use features::{Features, features};
+pub use float::Float;
+pub(crate) use layers::*;
 
 /// What the kernels do with a row of numbers.
 pub trait Row: Real {
