@@ -8,6 +8,10 @@ mod report;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+/// Keeps memory that is given back for the next step: the system's allocator returns large pieces, and every page of them costs again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Learn from negatives: mine them, clean them, score them before training, train on them, and see what they did.
 #[derive(Parser)]
 #[command(name = "foils", version, about, arg_required_else_help = true)]

@@ -2,6 +2,7 @@
 //! the weights; patches are made for a few images at a time, so that they stay in the cache. Sums over images run in an order
 //! that the shape alone fixes: results do not depend on the number of threads.
 
+use crate::simd::fill_pieces;
 use crate::{Real, product};
 use rayon::prelude::*;
 use std::ops::{Add, AddAssign, Mul, Sub};
@@ -204,11 +205,9 @@ pub struct Normalized<T> {
     pub variance: Vec<T>,
 }
 
-/// Gradients of [`norm_relu`].
+/// Gradients of [`norm_relu`] with respect to its parameters.
 #[derive(Clone, Debug)]
 pub struct NormGradients<T> {
-    /// With respect to the input.
-    pub z: Vec<T>,
     /// With respect to the scale.
     pub gamma: Vec<T>,
     /// With respect to the offset.
@@ -234,8 +233,8 @@ pub fn norm_relu<T: Number>(z: &[T], gamma: &[T], beta: &[T], epsilon: f64) -> N
     };
     let variance = per_row(column_sums(z, channels, squares));
     let (scale, offset) = affine(gamma, beta, &mean, &variance, epsilon);
-    let mut y = vec![T::ZERO; z.len()];
-    y.par_chunks_mut(BLOCK * channels).zip(z.par_chunks(BLOCK * channels)).for_each(|(y, z)| {
+    let y = fill_pieces(z.len(), BLOCK * channels, |i, y| {
+        let z = &z[i * BLOCK * channels..][..y.len()];
         for (y, z) in y.chunks_exact_mut(channels).zip(z.chunks_exact(channels)) {
             for (((y, &z), &scale), &offset) in y.iter_mut().zip(z).zip(&scale).zip(&offset) {
                 let value = z * scale + offset;
@@ -246,8 +245,8 @@ pub fn norm_relu<T: Number>(z: &[T], gamma: &[T], beta: &[T], epsilon: f64) -> N
     Normalized { y, mean, variance }
 }
 
-/// The gradients of [`norm_relu`] from the gradient of its output, through the statistics too. `mean` and `variance` are those
-/// that it returned.
+/// The gradients of [`norm_relu`], through the statistics too: that of `z` in place of the gradient `g` of the output. `mean` and
+/// `variance` are those that it returned.
 ///
 /// # Panics
 /// As [`norm_relu`].
@@ -256,11 +255,11 @@ pub fn norm_relu_backward<T: Number>(
     (gamma, beta): (&[T], &[T]),
     (mean, variance): (&[T], &[T]),
     epsilon: f64,
-    grad_y: &[T],
+    g: &mut [T],
 ) -> NormGradients<T> {
     let channels = gamma.len();
     let rows = rows_of(z, channels, beta);
-    assert_eq!(grad_y.len(), z.len(), "gradient of the output");
+    assert_eq!(g.len(), z.len(), "gradient of the output");
     let (scale, offset) = affine(gamma, beta, mean, variance, epsilon);
     let inverse: Vec<T> = variance.iter().map(|v| T::from_f64(1.0 / (v.to_f64() + epsilon).sqrt())).collect();
     // Slices of one known length: without bounds to check, the loops over channels become vector instructions.
@@ -268,7 +267,7 @@ pub fn norm_relu_backward<T: Number>(
     // Of the gradient behind the ReLU: its sum and its sum times the normalised value, by channel.
     let blocks: Vec<(Vec<T>, Vec<T>)> = z
         .par_chunks(BLOCK * channels)
-        .zip(grad_y.par_chunks(BLOCK * channels))
+        .zip(g.par_chunks(BLOCK * channels))
         .map(|(z, g)| {
             let (mut plain, mut weighted) = (vec![T::ZERO; channels], vec![T::ZERO; channels]);
             let (plain_sums, weighted_sums) = (&mut plain[..channels], &mut weighted[..channels]);
@@ -288,24 +287,20 @@ pub fn norm_relu_backward<T: Number>(
         add(&mut plain, p);
         add(&mut weighted, w);
     }
-    let mut grad_z = vec![T::ZERO; z.len()];
     let share = |sums: &[f64]| -> Vec<T> { sums.iter().map(|s| T::from_f64(s / rows as f64)).collect() };
     let (mean_plain, mean_weighted) = (share(&plain), share(&weighted));
     let (mean_plain, mean_weighted) = (&mean_plain[..channels], &mean_weighted[..channels]);
-    let inputs = z.par_chunks(BLOCK * channels).zip(grad_y.par_chunks(BLOCK * channels));
-    grad_z.par_chunks_mut(BLOCK * channels).zip(inputs).for_each(|(out, (z, g))| {
-        let rows = z.chunks_exact(channels).zip(g.chunks_exact(channels));
-        for (out, (z, g)) in out.chunks_exact_mut(channels).zip(rows) {
+    g.par_chunks_mut(BLOCK * channels).zip(z.par_chunks(BLOCK * channels)).for_each(|(g, z)| {
+        for (g, z) in g.chunks_exact_mut(channels).zip(z.chunks_exact(channels)) {
             for c in 0..channels {
-                let (z, g) = (z[c], g[c]);
-                let g = if z * scale[c] + offset[c] > T::ZERO { g } else { T::ZERO };
-                let normalized = (z - mean[c]) * inverse[c];
-                out[c] = scale[c] * (g - mean_plain[c] - normalized * mean_weighted[c]);
+                let passed = if z[c] * scale[c] + offset[c] > T::ZERO { g[c] } else { T::ZERO };
+                let normalized = (z[c] - mean[c]) * inverse[c];
+                g[c] = scale[c] * (passed - mean_plain[c] - normalized * mean_weighted[c]);
             }
         }
     });
     let narrow = |sums: Vec<f64>| sums.into_iter().map(T::from_f64).collect();
-    NormGradients { z: grad_z, gamma: narrow(weighted), beta: narrow(plain) }
+    NormGradients { gamma: narrow(weighted), beta: narrow(plain) }
 }
 
 fn rows_of<T>(z: &[T], channels: usize, beta: &[T]) -> usize {
@@ -415,7 +410,8 @@ mod tests {
             let g = numbers(z.len(), seed + 3);
             let value = |z: &[f64], gamma: &[f64], beta: &[f64]| dot(&g, &norm_relu(z, gamma, beta, 1e-3).y);
             let n = norm_relu(&z, &gamma, &beta, 1e-3);
-            let grad = norm_relu_backward(&z, (&gamma, &beta), (&n.mean, &n.variance), 1e-3, &g);
+            let mut grad_z = g.clone();
+            let grad = norm_relu_backward(&z, (&gamma, &beta), (&n.mean, &n.variance), 1e-3, &mut grad_z);
             // Where the ReLU's corner lies within the step, differences are not derivatives.
             let h = 1e-7;
             prop_assume!((0..z.len()).all(|i| {
@@ -425,7 +421,7 @@ mod tests {
             let moved = |v: &[f64], i: usize, by: f64| { let mut v = v.to_vec(); v[i] += by; v };
             for i in (0..z.len()).step_by(z.len().div_ceil(7)) {
                 let d = (value(&moved(&z, i, h), &gamma, &beta) - value(&moved(&z, i, -h), &gamma, &beta)) / (2.0 * h);
-                prop_assert!((d - grad.z[i]).abs() < 1e-5 * (1.0 + d.abs()), "z {}: {} {}", i, d, grad.z[i]);
+                prop_assert!((d - grad_z[i]).abs() < 1e-5 * (1.0 + d.abs()), "z {}: {} {}", i, d, grad_z[i]);
             }
             for c in 0..channels {
                 let d = (value(&z, &moved(&gamma, c, h), &beta) - value(&z, &moved(&gamma, c, -h), &beta)) / (2.0 * h);
@@ -445,9 +441,10 @@ mod tests {
         let all = || {
             let z = c.forward(&x, &w);
             let n = norm_relu(&z, &gamma, &beta, 1e-5);
-            let g = norm_relu_backward(&z, (&gamma, &beta), (&n.mean, &n.variance), 1e-5, &n.y);
-            let (dx, dw) = c.backward(&x, &w, &g.z, true);
-            (z, n.y, g.z, g.gamma, dx, dw)
+            let mut grad_z = n.y.clone();
+            let g = norm_relu_backward(&z, (&gamma, &beta), (&n.mean, &n.variance), 1e-5, &mut grad_z);
+            let (dx, dw) = c.backward(&x, &w, &grad_z, true);
+            (z, n.y, grad_z, g.gamma, dx, dw)
         };
         let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
         assert!(pool(1).install(all) == pool(3).install(all));

@@ -5,6 +5,7 @@ mod bag;
 pub mod bm25;
 pub mod contrastive;
 pub mod conv;
+pub mod layers;
 mod lists;
 pub mod matrix;
 mod real;
@@ -14,5 +15,5 @@ pub mod topk;
 
 pub use bag::{Bags, Touched};
 pub use lists::Lists;
-pub use matrix::product;
+pub use matrix::{product, product_threaded};
 pub use real::Real;

@@ -14,6 +14,7 @@
 //! | [`diagnostics`] | what did the foils do? |
 //! | [`search`], [`metrics`] | what is near what, and how good is a ranking? |
 //! | [`train`] | the loop |
+//! | [`nn`] | what are networks made of? |
 
 mod check;
 pub mod data;
@@ -24,6 +25,7 @@ pub mod losses;
 pub mod metrics;
 pub mod models;
 pub mod negatives;
+pub mod nn;
 pub mod progress;
 pub mod search;
 pub mod seed;

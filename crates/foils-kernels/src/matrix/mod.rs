@@ -32,7 +32,7 @@ use crate::Real;
 pub use crate::simd::MatrixMut;
 use crate::simd::{Features, Level, features};
 pub use packed::{Left, Part, Right, STEP};
-pub use single::product;
+pub use single::{product, product_threaded};
 use std::marker::PhantomData;
 pub use view::Matrix;
 pub(crate) use view::needed;

@@ -21,9 +21,39 @@ pub fn product<T: Real>(
     accumulate: bool,
     alpha: T,
 ) {
+    let (a, b, c) = operands(c, (m, n, k), a, a_strides, b, b_strides);
+    Kernel::<T>::new(Precision::Highest).product(a, b, c, Write { accumulate, alpha });
+}
+
+/// [`product`] on all threads of the current pool. The bits are the same, whatever the number of threads.
+///
+/// # Panics
+/// When a slice is too short for its shape.
+#[allow(clippy::too_many_arguments, reason = "the standard arguments of a matrix product")]
+pub fn product_threaded<T: Real>(
+    c: &mut [T],
+    (m, n, k): (usize, usize, usize),
+    a: &[T],
+    a_strides: (usize, usize),
+    b: &[T],
+    b_strides: (usize, usize),
+    accumulate: bool,
+    alpha: T,
+) {
+    let (a, b, c) = operands(c, (m, n, k), a, a_strides, b, b_strides);
+    Kernel::<T>::new(Precision::Highest).product_threaded(a, b, c, Write { accumulate, alpha });
+}
+
+fn operands<'a, T: Real>(
+    c: &'a mut [T],
+    (m, n, k): (usize, usize, usize),
+    a: &'a [T],
+    a_strides: (usize, usize),
+    b: &'a [T],
+    b_strides: (usize, usize),
+) -> (Matrix<'a, T>, Matrix<'a, T>, MatrixMut<'a, T>) {
     assert!(c.len() >= needed((m, n), (n, 1)), "c holds {} values, needs {m} × {n}", c.len());
-    let (a, b) = (Matrix::new(a, (m, k), a_strides), Matrix::new(b, (k, n), b_strides));
-    Kernel::<T>::new(Precision::Highest).product(a, b, MatrixMut::row_major(c, m, n), Write { accumulate, alpha });
+    (Matrix::new(a, (m, k), a_strides), Matrix::new(b, (k, n), b_strides), MatrixMut::row_major(c, m, n))
 }
 
 /// So many rows and columns of `b` are packed at a time: they stay in the second cache.

@@ -6,9 +6,12 @@
 mod amx;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 pub(crate) mod amx_emulation;
+mod buffer;
 mod features;
+mod float;
 mod gemm;
 pub(crate) mod int8;
+mod layers;
 mod matrix_mut;
 mod peak;
 pub(crate) mod sparse;
@@ -18,8 +21,11 @@ mod tile_x86;
 mod transpose;
 
 use crate::Real;
+pub(crate) use buffer::fill_pieces;
 pub use features::{Features, features};
+pub use float::Float;
 pub(crate) use gemm::gemm;
+pub(crate) use layers::*;
 pub use matrix_mut::MatrixMut;
 pub use peak::peak_flops;
 pub use tile::Number;

@@ -4,11 +4,12 @@ use super::folder::{FolderWriter, Tensors, write_tensors};
 use super::static_encoder::{normalize_rows, write_normalize};
 use super::{Encoder, Trainable};
 use crate::data::Embeddings;
+use crate::nn::{self, AdamW};
 use crate::{Error, Result, files};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Gradients, Tensor, TensorData, activation};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -45,8 +46,8 @@ impl Activation {
     fn apply(self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Identity => x,
-            Self::Relu => activation::relu(x),
-            Self::Gelu => activation::gelu(x),
+            Self::Relu => nn::relu(x),
+            Self::Gelu => nn::gelu(x),
             Self::Tanh => x.tanh(),
         }
     }
@@ -79,7 +80,7 @@ pub struct Adapter {
     normalize: bool,
     device: Device,
     cached: Option<Embeddings>,
-    optimizer: ModuleOptimizer,
+    optimizer: AdamW,
 }
 
 /// Shape `[in, out]`, weight and bias of a layer, on the host.
@@ -112,7 +113,7 @@ impl Adapter {
     }
 
     fn from_layers(inner: Box<dyn Encoder>, layers: Layers, activations: Vec<Activation>, device: Device) -> Self {
-        Self { inner, layers, activations, normalize: false, device, cached: None, optimizer: optimizer() }
+        Self { inner, layers, activations, normalize: false, device, cached: None, optimizer: AdamW::default() }
     }
 
     /// Reads the `Dense` modules in `folders`, in order, on top of `inner`.
@@ -162,7 +163,8 @@ impl Adapter {
     }
 
     fn apply(&self, layers: &Layers, x: Tensor<2>) -> Tensor<2> {
-        let x = layers.linear.iter().zip(&self.activations).fold(x, |x, (layer, activation)| activation.apply(layer.forward(x)));
+        let dense = |x, layer: &Linear| nn::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val));
+        let x = layers.linear.iter().zip(&self.activations).fold(x, |x, (layer, activation)| activation.apply(dense(x, layer)));
         if self.normalize { normalize_rows(x) } else { x }
     }
 
@@ -209,10 +211,6 @@ struct DenseConfig {
 
 fn yes() -> bool {
     true
-}
-
-fn optimizer() -> ModuleOptimizer {
-    AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.01).init()
 }
 
 fn linear(weight: Vec<f32>, rows: usize, columns: usize, bias: Option<Vec<f32>>, device: &Device) -> Linear {
@@ -279,7 +277,7 @@ impl Encoder for Adapter {
 impl Trainable for Adapter {
     fn prepare(&mut self, texts: &[&str]) -> Result<()> {
         self.cached = Some(self.inner.embed(texts)?);
-        self.optimizer = optimizer();
+        self.optimizer = AdamW::default();
         Ok(())
     }
 
@@ -333,7 +331,7 @@ impl Trainable for Adapter {
         let rebuild = |([rows, columns], w, b): ([usize; 2], _, _)| linear(w, rows, columns, b, &self.device);
         self.layers = Layers { linear: restored.into_iter().map(rebuild).collect() };
         // New parameters: the old moments belong to nobody.
-        self.optimizer = optimizer();
+        self.optimizer = AdamW::default();
         Ok(())
     }
 }

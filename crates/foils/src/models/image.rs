@@ -1,8 +1,8 @@
 //! Encoders of small images: a convolutional one and a multilayer perceptron, each with the projection head that contrastive
 //! losses act on. Features (what is used afterwards) and projections (what the loss sees) are both returned.
 
-use super::conv_block::{ConvBlock, Planes};
 use crate::data::images::Images;
+use crate::nn::{ConvBlock, Planes};
 use crate::{Error, Result, seed};
 use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};

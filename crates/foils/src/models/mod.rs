@@ -1,7 +1,6 @@
 //! What is being trained? Encoders of text and images; how they are saved and loaded. No loss and no loop here.
 
 mod adapter;
-mod conv_block;
 mod folder;
 pub mod image;
 mod lazy_adamw;

@@ -1,27 +1,29 @@
 //! A convolution with batch norm and ReLU. On the CPU it runs on the kernels of [`foils_kernels::conv`], several times faster than
 //! the device's own; on other devices it is Burn's operations. Rows are pixels: activations are `[images · height · width, channels]`.
 
+use super::on_kernels;
+use super::rule::{Host, contiguous, host, typed};
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, DispatchDevice, Flex, backend_extension};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, backend_extension};
 use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Device, Element, Tensor, TensorData, activation::relu, module::conv2d};
-use foils_kernels::conv::{Conv, Number, norm_relu, norm_relu_backward};
+use burn::tensor::{Device, Tensor, activation::relu, module::conv2d};
+use foils_kernels::conv::{Conv, norm_relu, norm_relu_backward};
 
 /// 3 × 3 convolution without bias, stride 2, one zero around the image; batch norm; ReLU.
 #[derive(Module, Debug)]
-pub(super) struct ConvBlock {
+pub struct ConvBlock {
     /// `[9 · from, to]`: kernel row, kernel column, input channel.
     weight: Param<Tensor<2>>,
     norm: BatchNorm,
 }
 
 /// Images as rows of pixels.
-pub(super) struct Planes {
+pub struct Planes {
     /// `[images · height · width, channels]`.
     pub rows: Tensor<2>,
     /// Rows of pixels of an image.
@@ -54,20 +56,21 @@ impl ConvBlock {
         Self { weight, norm }
     }
 
+    /// The activations; on an autodiff device batch norm uses the batch's statistics and updates the running ones.
+    ///
+    /// # Panics
+    /// When the channels are not those of the weights.
     pub fn forward(&self, x: Planes) -> Planes {
-        self.on(x, |device, dtype| {
-            let here = matches!(device.without_autodiff().as_dispatch(), DispatchDevice::Flex(_));
-            here && matches!(dtype, DType::F32 | DType::F64)
-        })
+        let kernels = on_kernels(&x.rows);
+        self.on(kernels, x)
     }
 
     /// `kernels`: whether they run on this device and type.
-    fn on(&self, x: Planes, kernels: impl Fn(Device, DType) -> bool) -> Planes {
+    fn on(&self, kernels: bool, x: Planes) -> Planes {
         let [pixels, from] = x.rows.dims();
         let (height, width) = (x.height, x.width);
         let [_, to] = self.weight.dims();
         let conv = Conv { images: pixels / (height * width), height, width, from, to, kernel: 3, stride: 2, padding: 1 };
-        let kernels = kernels(x.rows.device(), x.rows.dtype());
         let training = x.rows.device().is_autodiff() && self.norm.training.is_enabled();
         let z = if kernels {
             Tensor::from_dispatch(Dispatch::convolve(x.rows.into_dispatch(), self.weight.val().into_dispatch(), conv))
@@ -113,28 +116,6 @@ pub(crate) trait ConvKernels: Backend {
         beta: FloatTensor<Self>,
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-}
-
-type Host = FloatTensor<Flex>;
-
-fn host<T: Number + Element>(values: Vec<T>, shape: impl Into<Vec<usize>>) -> Host {
-    Host::from_data(TensorData::new(values, shape.into()))
-}
-
-/// Runs `$body` with `$T` as the type of the numbers of `$x`.
-macro_rules! typed {
-    ($x:expr, $T:ident => $body:expr) => {
-        match $x.dtype() {
-            DType::F64 => {
-                type $T = f64;
-                $body
-            }
-            _ => {
-                type $T = f32;
-                $body
-            }
-        }
-    };
 }
 
 impl ConvKernels for Flex {
@@ -195,23 +176,21 @@ impl Backward<Flex, 3> for NormRelu {
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [z_node, gamma_node, beta_node] = ops.parents;
-        let above = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let mut above = contiguous(grads.consume::<Flex>(&ops.node));
         let s = ops.state;
-        let (z, gamma, beta) = (s.z.to_contiguous(), s.gamma.to_contiguous(), s.beta.to_contiguous());
-        typed!(z, T => {
+        let (z, gamma, beta) = (contiguous(s.z), contiguous(s.gamma), contiguous(s.beta));
+        let [grad_gamma, grad_beta] = typed!(z, T => {
             let statistics = (s.mean.storage::<T>(), s.variance.storage::<T>());
             let parameters = (gamma.storage::<T>(), beta.storage::<T>());
-            let grad = norm_relu_backward(z.storage::<T>(), parameters, statistics, s.epsilon, above.storage::<T>());
-            let shape = z.layout().shape().to_vec();
+            let grad = norm_relu_backward(z.storage::<T>(), parameters, statistics, s.epsilon, above.storage_mut::<T>());
             let channels = grad.gamma.len();
-            for (node, values, shape) in
-                [(z_node, grad.z, shape), (gamma_node, grad.gamma, vec![channels]), (beta_node, grad.beta, vec![channels])]
-            {
-                if let Some(node) = node {
-                    grads.register::<Flex>(node.id, host(values, shape));
-                }
-            }
+            [host(grad.gamma, [channels]), host(grad.beta, [channels])]
         });
+        for (node, gradient) in [(z_node, above), (gamma_node, grad_gamma), (beta_node, grad_beta)] {
+            if let Some(node) = node {
+                grads.register::<Flex>(node.id, gradient);
+            }
+        }
     }
 }
 
@@ -247,6 +226,7 @@ mod tests {
     use super::*;
     use crate::seed;
     use burn::optim::GradientsParams;
+    use burn::tensor::{DType, TensorData};
     use rand::RngExt;
 
     /// Two blocks of one network, with the kernels and with Burn's operations: values, running statistics, gradients.
@@ -275,8 +255,7 @@ mod tests {
         let run = |kernels: bool| {
             let blocks: Vec<ConvBlock> = values.iter().map(block).collect();
             let images = pixels.clone().require_grad();
-            let forward =
-                |blocks: &[ConvBlock], images| blocks.iter().fold(Planes::new(images), |x, block| block.on(x, |_, _| kernels)).mean();
+            let forward = |blocks: &[ConvBlock], images| blocks.iter().fold(Planes::new(images), |x, block| block.on(kernels, x)).mean();
             let out = forward(&blocks, images.clone());
             let graph = out.clone().powi_scalar(3).sum().backward();
             let mut all = vec![host_values(out), host_values(images.grad(&graph).unwrap())];

@@ -1,0 +1,146 @@
+//! Whole training steps, forward, backward and AdamW, f32: `cargo bench --workspace --bench steps [-- JOB…]`.
+
+#[path = "../../foils-kernels/benches/measure/mod.rs"]
+mod measure;
+
+use burn::module::{Module, Param};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Distribution, Tensor};
+use foils::losses::NtXent;
+use foils::nn::{self, AdamW, ConvBlock, Heads, Planes};
+use measure::{measure, wanted};
+
+/// Keeps memory that is given back for the next step: the system's allocator returns large pieces, and every page of them costs again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    let device = Device::flex().autodiff();
+    device.seed(1);
+    if wanted("simclr-step") {
+        let x = random([1024, 784], &device);
+        let network = Mlp { first: LinearConfig::new(784, 512).init(&device), second: LinearConfig::new(512, 128).init(&device) };
+        let loss = NtXent::new(0.5).expect("a temperature above 0");
+        step("simclr-step", network, 1e-3, |network| {
+            let z = network.forward(x.clone());
+            loss.forward(z.clone().slice([0..512]), z.slice([512..1024])).expect("two views of one shape")
+        });
+    }
+    if wanted("conv-step") {
+        let x = Tensor::<4>::random([256, 1, 28, 28], Distribution::Normal(0.0, 1.0), &device);
+        let targets: Vec<u32> = (0..256).map(|i| i * 7 % 10).collect();
+        let block = |from: usize, to: usize| {
+            ConvBlock::new(Param::from_tensor(random([9 * from, to], &device) * (1.0 / (9.0 * from as f64).sqrt())), &device)
+        };
+        let network = Cnn { blocks: vec![block(1, 32), block(32, 64), block(64, 128)], head: LinearConfig::new(2048, 10).init(&device) };
+        step("conv-step", network, 1e-3, |network| nn::cross_entropy(network.forward(x.clone()), &targets).expect("a class for each row"));
+    }
+    if wanted("transformer-step") {
+        let x = random([1024, 384], &device);
+        let network = Transformer { blocks: (0..6).map(|_| Block::new(384, 1536, &device)).collect() };
+        step("transformer-step", network, 1e-4, |network| network.forward(x.clone()).powi_scalar(2).mean());
+    }
+}
+
+fn random(shape: [usize; 2], device: &Device) -> Tensor<2> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+}
+
+/// Measures the loss, its gradients and one step of AdamW.
+fn step<M: Module>(name: &str, network: M, rate: f64, loss: impl Fn(&M) -> Tensor<1>) {
+    let (mut network, mut optimizer) = (Some(network), AdamW::default());
+    measure(name, 31, "", || {
+        let now = network.take().expect("put back below");
+        let loss = loss(&now);
+        let gradients = GradientsParams::from_grads(loss.backward(), &now);
+        network = Some(optimizer.step(rate, now, gradients));
+        let loss = loss.into_scalar::<f32>();
+        assert!(loss.is_finite());
+        loss
+    });
+}
+
+fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
+    nn::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val))
+}
+
+#[derive(Module, Debug)]
+struct Mlp {
+    first: Linear,
+    second: Linear,
+}
+
+impl Mlp {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        linear(&self.second, nn::relu(linear(&self.first, x)))
+    }
+}
+
+#[derive(Module, Debug)]
+struct Cnn {
+    blocks: Vec<ConvBlock>,
+    head: Linear,
+}
+
+impl Cnn {
+    fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let n = x.dims()[0];
+        let planes = self.blocks.iter().fold(Planes::new(x), |x, block| block.forward(x));
+        linear(&self.head, planes.rows.reshape([n, 2048]))
+    }
+}
+
+/// Six layers of the size of MiniLM on 16 texts of 64 tokens.
+#[derive(Module, Debug)]
+struct Transformer {
+    blocks: Vec<Block>,
+}
+
+impl Transformer {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.blocks.iter().fold(x, |x, block| block.forward(x))
+    }
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    first_norm: LayerNorm,
+    wide: Linear,
+    narrow: Linear,
+    second_norm: LayerNorm,
+}
+
+impl Block {
+    fn new(width: usize, hidden: usize, device: &Device) -> Self {
+        let square = || LinearConfig::new(width, width).init(device);
+        let norm = || LayerNormConfig::new(width).init(device);
+        Self {
+            query: square(),
+            key: square(),
+            value: square(),
+            out: square(),
+            first_norm: norm(),
+            wide: LinearConfig::new(width, hidden).init(device),
+            narrow: LinearConfig::new(hidden, width).init(device),
+            second_norm: norm(),
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let [q, k, v] = [&self.query, &self.key, &self.value].map(|layer| linear(layer, x.clone()));
+        let attended = nn::attention(q, k, v, Heads { batch: 16, tokens: 64, heads: 12 }, None);
+        let x = add_norm(&self.first_norm, linear(&self.out, attended), x);
+        let y = linear(&self.narrow, nn::gelu(linear(&self.wide, x.clone())));
+        add_norm(&self.second_norm, y, x)
+    }
+}
+
+fn add_norm(norm: &LayerNorm, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+    let beta = norm.beta.as_ref().expect("Burn's layer norm has an offset").val();
+    nn::add_layer_norm(x, residual, norm.gamma.val(), beta, 1e-5)
+}
