@@ -9,6 +9,7 @@ mod load;
 mod momentum;
 mod static_encoder;
 mod tokens;
+mod words;
 
 pub use adapter::{Activation, Adapter, Head};
 pub use folder::{FolderWriter, ModuleEntry};
