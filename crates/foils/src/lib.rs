@@ -14,9 +14,12 @@
 //! | [`diagnostics`] | what did the foils do? |
 //! | [`search`], [`metrics`] | what is near what, and how good is a ranking? |
 //! | [`train`] | the loop |
+//!
+//! [`device`] names where tensors are computed.
 
 mod check;
 pub mod data;
+pub mod device;
 pub mod diagnostics;
 mod error;
 pub mod files;

@@ -30,7 +30,8 @@ impl<'a> Tuner<'a> {
         settings.mine.validate()?;
         settings.train.check()?;
         let (encoder, training) = rayon::join(|| models::load(&settings.encoder, settings.seed), || Collection::from_examples(&data.train));
-        let (encoder, training) = (encoder?, training?);
+        let (mut encoder, training) = (encoder?, training?);
+        encoder.to_device(&settings.train.device.open()?);
         let (queries, documents) = (embed(&*encoder, &training.queries.texts)?, embed(&*encoder, &training.corpus.texts)?);
         Ok(Self { data, settings, untuned: encoder.snapshot(), encoder, training, queries, documents })
     }
