@@ -73,7 +73,8 @@ fn run(context: &Context, seed: u64) -> Result<Outcome> {
         outcome.measure(format!("gain of DCL, batch {batch}"), with_dcl - with_nt_xent);
         outcome.measure(format!("q late in training, batch {batch}"), coupled.late_q);
         late_q.push(coupled.late_q);
-        let [z1, z2] = views(&data.test, &(0..32).collect::<Vec<_>>(), seed, 0)?.map(|x| coupled.encoder.valid().forward(x).projections);
+        let [z1, z2] = views(&data.test, &(0..32).collect::<Vec<_>>(), seed, 0, &context.device()?)?
+            .map(|x| coupled.encoder.valid().forward(x).projections);
         largest_error = largest_error.max(coupling_error(z1, z2)?);
     }
 
@@ -128,7 +129,7 @@ struct Trained {
 /// Adam with a learning rate that falls to 0 along a cosine. Weights, order of the images and views depend on the seed and not
 /// on the loss, so that two losses are compared pair by pair.
 fn train(context: &Context, images: &Images, loss: Loss, batch: usize, rate: f64, epochs: usize, seed: u64) -> Result<Trained> {
-    let device = Device::flex().autodiff();
+    let device = context.device()?;
     let mut encoder = ImageEncoder::new(Body::Conv, images.shape(), 64, seed, &device)?;
     let mut adam = AdamConfig::new().with_epsilon(1e-8).init();
     let (nt_xent, dcl) = (NtXent::new(TEMPERATURE)?, Dcl::new(TEMPERATURE)?);
@@ -144,7 +145,7 @@ fn train(context: &Context, images: &Images, loss: Loss, batch: usize, rate: f64
         seed::shuffle(&mut order, &mut seed::rng(seed, 2 + epoch as u64));
         for rows in order.chunks_exact(batch) {
             // One pass over both views: batch norm sees them together.
-            let both = encoder.forward(Tensor::cat(views(images, rows, seed, step as u64)?.to_vec(), 0)).projections;
+            let both = encoder.forward(Tensor::cat(views(images, rows, seed, step as u64, &device)?.to_vec(), 0)).projections;
             let [z1, z2] = both.split(batch, 0).try_into().expect("two views of one batch");
             if steps - step <= steps.div_ceil(10) {
                 late.push(npc_multiplier(&z1, &z2, TEMPERATURE, true)?.mean());
@@ -164,9 +165,8 @@ fn train(context: &Context, images: &Images, loss: Loss, batch: usize, rate: f64
 }
 
 /// Two random views of each image.
-fn views(images: &Images, rows: &[u32], seed: u64, step: u64) -> Result<[Tensor<4>; 2]> {
-    let device = Device::flex().autodiff();
-    let view = |which| Ok(batch(VIEWS.views(images, rows, seed, 2 * step + which)?, rows.len(), images.shape(), &device));
+fn views(images: &Images, rows: &[u32], seed: u64, step: u64, device: &Device) -> Result<[Tensor<4>; 2]> {
+    let view = |which| Ok(batch(VIEWS.views(images, rows, seed, 2 * step + which)?, rows.len(), images.shape(), device));
     Ok([view(0)?, view(1)?])
 }
 

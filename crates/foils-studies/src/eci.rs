@@ -7,7 +7,6 @@
 //! and not the negatives: how well it ranks them is printed beside.
 
 use crate::study::{Baseline, Better, Claim, Context, Outcome, Study};
-use burn::tensor::Device;
 use foils::data::registry::{self, Splits};
 use foils::data::{Collection, Embeddings, Example};
 use foils::diagnostics::{EciSettings, Margin, NegativeSet, ScoreReport, ScoreSettings, eci_from_scores, score_embedded};
@@ -169,7 +168,7 @@ impl Bench {
         let mut gains = Vec::new();
         for set in 0..self.sets.len() {
             self.model.restore(&self.untrained)?;
-            self.train_on(set, rate, context.pick(5, 3), seed)?;
+            self.train_on(context, set, rate, seed)?;
             gains.push(self.ndcg(split)? - untuned);
             progress.inc(1);
         }
@@ -177,8 +176,9 @@ impl Bench {
     }
 
     /// Multiple negatives ranking where every anchor sees its positive and its own negatives and nothing else.
-    fn train_on(&mut self, set: usize, rate: f64, epochs: usize, seed: u64) -> Result<()> {
-        let (device, loss) = (Device::flex().autodiff(), MultipleNegativesRanking::new(20.0)?);
+    fn train_on(&mut self, context: &Context, set: usize, rate: f64, seed: u64) -> Result<()> {
+        let (device, epochs) = (context.device()?, context.pick(5, 3));
+        let loss = MultipleNegativesRanking::new(20.0)?;
         let first_document = self.train.queries.len() as u32;
         let negatives = &self.sets[set].negatives;
         let mut order: Vec<u32> = (0..first_document).filter(|&q| !negatives[q as usize].is_empty()).collect();

@@ -218,6 +218,7 @@ fn t_quantile(p: f64, freedom: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::study::{Baseline, Better, Context};
+    use foils::device::DeviceName;
 
     #[test]
     fn t_quantiles_are_those_of_the_tables() {
@@ -290,9 +291,9 @@ mod tests {
             Ok(outcome)
         }
         let study = Study { slug: "x", says: "", checks: "", data: "", claims: &[CLAIM], run };
-        let report = study.reproduce(2, Budget::Quick).unwrap();
+        let report = study.reproduce(2, Budget::Quick, DeviceName::Cpu).unwrap();
         assert!(report.must_hold);
-        let report = study.reproduce(3, Budget::Quick).unwrap();
+        let report = study.reproduce(3, Budget::Quick, DeviceName::Cpu).unwrap();
         assert_eq!((report.verdict, report.must_hold), (Reproduced, false));
         assert!((report.summary[0].mean - 0.52).abs() < 1e-12 && (report.summary[0].sd.unwrap() - 0.01).abs() < 1e-12);
         let json = serde_json::to_value(&report).unwrap();
@@ -300,7 +301,7 @@ mod tests {
         assert_eq!(json["claims"][0]["baseline"]["metric"], "b");
         assert_eq!(json["runs"][1]["outcome"]["measured"]["a"], 0.52);
         assert_eq!(json["notes"]["rate"], 0.5);
-        assert!(study.reproduce(0, Budget::Quick).is_err());
+        assert!(study.reproduce(0, Budget::Quick, DeviceName::Cpu).is_err());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! [`Claim`]s that were fixed before any run, and a `run` that reads like a recipe and ends in an [`Outcome`] for one seed.
 //! [`Study::reproduce`] runs it over seeds and computes the verdict; nobody types it in.
 
+use burn::tensor::Device;
+use foils::device::DeviceName;
 use foils::progress::Progress;
 use foils::{Error, Result};
 use serde::{Serialize, Serializer};
@@ -75,6 +77,7 @@ pub enum Budget {
 /// What a run is given besides its seed.
 pub struct Context {
     budget: Budget,
+    device: DeviceName,
     shared: Mutex<HashMap<&'static str, Arc<dyn Any + Send + Sync>>>,
     notes: Mutex<BTreeMap<String, serde_json::Value>>,
 }
@@ -82,7 +85,22 @@ pub struct Context {
 impl Context {
     /// For one study.
     pub fn new(budget: Budget) -> Self {
-        Self { budget, shared: Mutex::default(), notes: Mutex::default() }
+        Self { budget, device: DeviceName::Cpu, shared: Mutex::default(), notes: Mutex::default() }
+    }
+
+    /// Training on this device instead of the CPU.
+    #[must_use]
+    pub fn on(mut self, device: DeviceName) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Where models are trained, with autodiff.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    pub fn device(&self) -> Result<Device> {
+        Ok(self.device.open()?.autodiff())
     }
 
     /// `full` or `quick`, as the budget says.
@@ -188,15 +206,16 @@ impl Claim {
 }
 
 impl Study {
-    /// Runs seeds 1 to `seeds` and judges the claims. Seed 0 is left to searches on validation data.
+    /// Runs seeds 1 to `seeds` on `device` and judges the claims. Seed 0 is left to searches on validation data.
     ///
     /// # Errors
-    /// What the run returns; and `seeds` = 0.
-    pub fn reproduce(&self, seeds: usize, budget: Budget) -> Result<super::report::Report> {
+    /// What the run returns; `seeds` = 0; a device that is not to be had.
+    pub fn reproduce(&self, seeds: usize, budget: Budget, device: DeviceName) -> Result<super::report::Report> {
         if seeds == 0 {
             return Err(Error::invalid("0 seeds asked for; at least 1 is needed, and a verdict needs 2"));
         }
-        let context = Context::new(budget);
+        let context = Context::new(budget).on(device);
+        context.device()?;
         let started = Instant::now();
         let mut runs = Vec::with_capacity(seeds);
         for seed in 1..=seeds as u64 {

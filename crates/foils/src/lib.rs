@@ -15,9 +15,12 @@
 //! | [`search`], [`metrics`] | what is near what, and how good is a ranking? |
 //! | [`train`] | the loop |
 //! | [`nn`] | what are networks made of? |
+//!
+//! [`device`] names where tensors are computed.
 
 mod check;
 pub mod data;
+pub mod device;
 pub mod diagnostics;
 mod error;
 pub mod files;

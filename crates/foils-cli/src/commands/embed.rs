@@ -1,8 +1,9 @@
 //! `foils embed`: texts to vectors.
 
+use super::device::DeviceArg;
 use crate::Status;
 use foils::data::formats::vectors;
-use foils::{Error, Result, files, models};
+use foils::{Error, Result, files};
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,8 @@ pub struct Args {
     /// For static-random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 /// Runs the command.
@@ -34,7 +37,7 @@ pub fn run(args: &Args) -> Result<Status> {
         return Err(Error::file(&args.output, None, "vectors are written as .npy or .safetensors"));
     }
     let texts = read_texts(&args.input, &args.field)?;
-    let model = models::load(&args.model, args.seed)?;
+    let model = args.device.load(&args.model, args.seed)?;
     let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
     // A line is a text, so the position that an error names is the line.
     let mut embeddings = model.embed(&refs).map_err(|e| Error::file(&args.input, None, e.to_string()))?;

@@ -1,6 +1,7 @@
 //! `foils eval`: how well does an encoder (or an existing run) rank, with which certainty, and what did training change?
 
 use super::convert::ColumnArgs;
+use super::device::DeviceArg;
 use crate::{Status, output};
 use foils::data::formats::{Columns, beir, read_all, trec};
 use foils::data::{Collection, Embeddings, Texts};
@@ -45,6 +46,8 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
     columns: ColumnArgs,
 }
 
@@ -71,7 +74,7 @@ fn of_model(args: &Args, model: &str, data: &Path, settings: &EvaluateSettings) 
     let collection =
         if data.is_dir() { beir::read(data)? } else { Collection::from_examples(&read_all(data, &Columns::from(&args.columns))?)? };
     let embed = |name: &str| -> Result<[Embeddings; 2]> {
-        let encoder = foils::models::load(name, args.seed)?;
+        let encoder = args.device.load(name, args.seed)?;
         let embed = |texts: &Texts| encoder.embed(&texts.texts.iter().map(String::as_str).collect::<Vec<_>>());
         Ok([embed(&collection.queries)?, embed(&collection.corpus)?])
     };

@@ -1,14 +1,16 @@
 //! `foils mine INPUT -o OUTPUT`: hard negatives for pairs.
 
 use super::convert::ColumnArgs;
+use super::device::DeviceArg;
 use crate::{Status, output};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use foils::data::formats::{Columns, Format, beir, read_examples, write_examples, write_tuples};
 use foils::data::{Collection, Embeddings, Shape};
+use foils::models::Encoder;
 use foils::negatives::{Candidates, MineSettings, MineSummary, Quantiles, Sampling, mine};
 use foils::search::{Bm25Settings, Idf};
 use foils::weighting::{MarginRule, NegativeFilter};
-use foils::{Error, Result, files, models};
+use foils::{Error, Result, files};
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -85,6 +87,8 @@ pub struct Args {
     /// Print the account as one JSON object.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    device: DeviceArg,
     #[command(flatten)]
     columns: ColumnArgs,
 }
@@ -163,7 +167,7 @@ pub fn run(args: &Args) -> Result<Status> {
     }
     let collection = read(args)?;
     let started = Instant::now();
-    let vectors = if args.has_encoder() { Some(embed(&args.encoder, args.seed, &collection)?) } else { None };
+    let vectors = if args.has_encoder() { Some(embed(&*args.device.load(&args.encoder, args.seed)?, &collection)?) } else { None };
     let seconds = started.elapsed().as_secs_f64();
     let mut mined = mine(&collection, vectors.as_ref().map(|(queries, documents)| (queries, documents)), &settings)?;
     mined.summary.seconds.insert("embed".into(), seconds);
@@ -205,8 +209,7 @@ fn read(args: &Args) -> Result<Collection> {
     Collection::from_examples(&examples)
 }
 
-fn embed(name: &str, seed: u64, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
-    let encoder = models::load(name, seed)?;
+fn embed(encoder: &dyn Encoder, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
     let embed = |texts: &[String]| encoder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>());
     Ok((embed(&collection.queries.texts)?, embed(&collection.corpus.texts)?))
 }

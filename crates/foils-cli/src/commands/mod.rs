@@ -3,6 +3,7 @@
 pub mod conformance;
 pub mod convert;
 pub mod data;
+pub mod device;
 pub mod embed;
 pub mod eval;
 pub mod mine;

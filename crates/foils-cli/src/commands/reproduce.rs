@@ -2,6 +2,7 @@
 
 use crate::{Status, output};
 use foils::Result;
+use foils::device::DeviceName;
 use foils::files::AtomicFile;
 use foils_studies::papers::{Paper, study};
 use foils_studies::report::Report;
@@ -23,6 +24,9 @@ pub struct Args {
     /// The same recipe on so little data that it ends within a minute: tests the recipe, not the paper.
     #[arg(long)]
     quick: bool,
+    /// Where models are trained: cpu, cuda, cuda:N, vulkan, vulkan:N, metal (each needs a build with that feature).
+    #[arg(long, default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
     /// Print the report as one JSON object.
     #[arg(long)]
     json: bool,
@@ -37,7 +41,7 @@ pub fn run(args: &Args) -> Result<Status> {
     // Opened before the run, so that a wrong path is said at once and not after minutes.
     let file = args.output.as_ref().map(AtomicFile::create).transpose()?;
     let (budget, seeds) = if args.quick { (Budget::Quick, 1) } else { (Budget::Full, 3) };
-    let report = study.reproduce(args.seeds.unwrap_or(seeds).into(), budget)?;
+    let report = study.reproduce(args.seeds.unwrap_or(seeds).into(), budget, args.device)?;
     if let Some(mut file) = file {
         let path = file.path().to_owned();
         serde_json::to_writer_pretty(&mut file, &report).map_err(|e| foils::Error::file(&path, None, e.to_string()))?;

@@ -1,6 +1,7 @@
 //! `foils score`: how good are sets of negatives, before any training?
 
 use super::convert::ColumnArgs;
+use super::device::DeviceArg;
 use crate::{Status, output};
 use foils::data::formats::{Columns, read_all};
 use foils::diagnostics::{Capacity, ScoreReport, ScoreSettings, SetScore, gather, score_sets};
@@ -39,6 +40,8 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
     columns: ColumnArgs,
 }
 
@@ -74,7 +77,7 @@ pub fn run(args: &Args) -> Result<Status> {
         bootstrap: Bootstrap::new(args.draws, args.seed)?,
         ..ScoreSettings::default()
     };
-    let encoder = foils::models::load(&args.encoder, args.seed)?;
+    let encoder = args.device.load(&args.encoder, args.seed)?;
     let report = score_sets(&*encoder, &collection, &sets, &settings)?;
     if let Some(path) = &args.output {
         foils::files::write_json(path, &report)?;

@@ -5,6 +5,7 @@ use crate::{Status, output};
 use clap::ValueEnum;
 use foils::data::Collection;
 use foils::data::formats::{Columns, beir, read_all};
+use foils::device::DeviceName;
 use foils::models::{self, Adapter, FolderWriter, Head};
 use foils::train::{Decay, TrainSettings, TrainSummary, fit};
 use foils::{Error, Result, files};
@@ -120,6 +121,10 @@ pub struct SettingArgs {
     /// Stop after this many minutes; 0: no limit [default: 0].
     #[arg(long, help_heading = "Training")]
     max_minutes: Option<f64>,
+    /// Where vectors, losses and dense layers are computed: cpu, cuda, cuda:N, vulkan, vulkan:N, metal (each needs a build
+    /// with that feature) [default: cpu].
+    #[arg(long, help_heading = "Training")]
+    device: Option<DeviceName>,
 }
 
 impl SettingArgs {
@@ -142,6 +147,7 @@ impl SettingArgs {
         set(&mut settings.patience, &self.patience);
         set(&mut settings.seed, &self.seed);
         set(&mut settings.max_minutes, &self.max_minutes);
+        set(&mut settings.device, &self.device);
     }
 }
 
@@ -156,6 +162,7 @@ pub fn run(args: &Args) -> Result<Status> {
     }
     args.settings.apply(&mut settings);
     settings.check()?;
+    let device = settings.device.open()?;
     let loss = settings.objective()?;
     // Not after an hour of training: can the model be written where it is to go?
     drop(FolderWriter::create(&args.output)?);
@@ -167,6 +174,7 @@ pub fn run(args: &Args) -> Result<Status> {
     if let Some(head) = args.adapter {
         model = Box::new(Adapter::new(model, head.into()));
     }
+    model.to_device(&device);
     let logs = args.log_dir.clone().unwrap_or_else(|| beside(&args.output));
     let summary = fit(model.as_mut(), &train, &validation, loss.as_ref(), &settings, Some(&logs))?;
 

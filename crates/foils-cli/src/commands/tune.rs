@@ -5,6 +5,7 @@ use super::mine::{CANDIDATES, choice};
 use crate::{Status, output, report};
 use foils::data::formats::{Columns, read_all};
 use foils::data::{Example, registry};
+use foils::device::DeviceName;
 use foils::negatives::Candidates;
 use foils::train::tune::{ComparisonTable, Judge, TuneData, TuneResult, TuneSettings, compare, tune};
 use foils::{Error, Result, files};
@@ -59,6 +60,10 @@ pub struct Args {
     /// The peak learning rate.
     #[arg(long)]
     learning_rate: Option<f64>,
+    /// Where vectors, losses and dense layers are computed: cpu, cuda, cuda:N, vulkan, vulkan:N, metal (each needs a build
+    /// with that feature) [default: cpu].
+    #[arg(long)]
+    device: Option<DeviceName>,
     /// Train every way of mining in full over so many seeds and print the table, instead of tuning once.
     #[arg(long, value_name = "SEEDS", conflicts_with = "auto")]
     compare: Option<u64>,
@@ -134,6 +139,9 @@ fn settings(args: &Args) -> Result<TuneSettings> {
     settings.train.epochs = args.epochs.unwrap_or(settings.train.epochs);
     settings.train.batch_size = args.batch_size.unwrap_or(settings.train.batch_size);
     settings.train.learning_rate = args.learning_rate.unwrap_or(settings.train.learning_rate);
+    settings.train.device = args.device.unwrap_or(settings.train.device);
+    // Not after the data was read: is there such a device?
+    settings.train.device.open()?;
     Ok(settings)
 }
 

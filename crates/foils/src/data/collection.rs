@@ -1,8 +1,9 @@
 //! Queries, documents and which document answers which query: what is mined, searched and evaluated.
 
-use super::{Example, text};
+use super::Example;
+use super::text::{self, ByDigest};
 use crate::{Error, Result};
-use std::collections::HashMap;
+use rayon::prelude::*;
 
 /// Texts with their ids, in a fixed order; a text is referred to by its index.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -98,39 +99,58 @@ impl Collection {
     /// # Errors
     /// On an example without positives or an empty text (the message counts examples from 1), and when there are none.
     pub fn from_examples<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Result<Self> {
+        Ok(Self::with_places(&examples.into_iter().collect::<Vec<_>>())?.0)
+    }
+
+    /// [`Collection::from_examples`], and which query and documents each example became.
+    pub(crate) fn with_places(examples: &[&Example]) -> Result<(Self, Vec<Place>)> {
+        let texts: Vec<&str> = examples.iter().flat_map(|e| e.texts()).collect();
+        let digests: Vec<u128> = texts.par_iter().map(|t| text::digest(t)).collect();
+        let mut digests = digests.into_iter();
+
         let mut out = Self::default();
-        let (mut queries, mut docs) = (HashMap::new(), HashMap::new());
+        let (mut queries, mut docs) = (ByDigest::default(), ByDigest::default());
         let mut rows: Vec<Vec<(u32, i64)>> = Vec::new();
-        for (i, example) in examples.into_iter().enumerate() {
+        let mut places = Vec::with_capacity(examples.len());
+        for (i, example) in examples.iter().enumerate() {
             let number = i + 1;
             if example.positives.is_empty() {
                 return Err(Error::invalid(format!("example {number}: no positive")));
             }
-            let index = |texts: &mut Texts, seen: &mut HashMap<u128, u32>, letter: char, value: &str| -> Result<u32> {
+            let mut index = |texts: &mut Texts, seen: &mut ByDigest<u32>, letter: char, value: &str| -> Result<u32> {
                 if value.trim().is_empty() {
                     return Err(Error::invalid(format!("example {number}: an empty text")));
                 }
                 let next = texts.len();
-                Ok(*seen.entry(text::digest(value)).or_insert_with(|| texts.push(format!("{letter}{next}"), value)))
+                let digest = digests.next().expect("one a text");
+                Ok(*seen.entry(digest).or_insert_with(|| texts.push(format!("{letter}{next}"), value)))
             };
-            let query = index(&mut out.queries, &mut queries, 'q', &example.anchor)? as usize;
-            if query == rows.len() {
+            let query = index(&mut out.queries, &mut queries, 'q', &example.anchor)?;
+            if query as usize == rows.len() {
                 rows.push(Vec::new());
             }
+            let row = &mut rows[query as usize];
             for positive in &example.positives {
                 let doc = index(&mut out.corpus, &mut docs, 'd', positive)?;
-                if !rows[query].contains(&(doc, 1)) {
-                    rows[query].push((doc, 1));
+                if !row.contains(&(doc, 1)) {
+                    row.push((doc, 1));
                 }
             }
-            for negative in &example.negatives {
-                index(&mut out.corpus, &mut docs, 'd', negative)?;
-            }
+            let negatives = example.negatives.iter().map(|n| index(&mut out.corpus, &mut docs, 'd', n)).collect::<Result<_>>()?;
+            places.push(Place { query, negatives });
         }
         if rows.is_empty() {
             return Err(Error::invalid("there are no examples"));
         }
         out.qrels = Qrels::new(rows)?;
-        Ok(out)
+        Ok((out, places))
     }
+}
+
+/// What an example became in a [`Collection`].
+pub(crate) struct Place {
+    /// The query of its anchor.
+    pub query: u32,
+    /// The documents of its negatives.
+    pub negatives: Vec<u32>,
 }

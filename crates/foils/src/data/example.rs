@@ -25,6 +25,11 @@ impl Example {
     pub fn pair(anchor: impl Into<String>, positive: impl Into<String>) -> Self {
         Self { anchor: anchor.into(), positives: vec![positive.into()], ..Self::default() }
     }
+
+    /// The anchor, the positives, the negatives.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.anchor).chain(&self.positives).chain(&self.negatives).map(String::as_str)
+    }
 }
 
 /// How examples are laid out in the rows of a file.

@@ -2,10 +2,10 @@
 
 use super::eci::{Capacity, Eci, Margin, QueryParts};
 use super::{Baselines, ComponentIntervals, ScoreReport, SetScore, UnsafePair};
-use crate::data::{Collection, Embeddings, Example, text};
+use crate::data::{Collection, Embeddings, Example, Qrels};
 use crate::metrics::{Bootstrap, Interval, of_run};
 use crate::models::Encoder;
-use crate::search::{self, Similarity};
+use crate::search::{self, Ranking, Similarity};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -53,22 +53,22 @@ impl Default for ScoreSettings {
 ///
 /// # Errors
 /// When there are no examples, an example has no positive or an empty text, or a set has an anchor that is not in `pairs`.
-pub fn gather(pairs: Option<&[Example]>, sets: &[(String, Vec<Example>)]) -> Result<(Collection, Vec<NegativeSet>)> {
-    let collection = Collection::from_examples(pairs.into_iter().flatten().chain(sets.iter().flat_map(|(_, examples)| examples)))?;
-    let index = |texts: &[String]| -> HashMap<u128, u32> { texts.iter().map(|t| text::digest(t)).zip(0..).collect() };
-    let (queries, documents) = (index(&collection.queries.texts), index(&collection.corpus.texts));
-    let known: Option<HashSet<u128>> = pairs.map(|pairs| pairs.iter().map(|e| text::digest(&e.anchor)).collect());
+pub fn gather<E: AsRef<[Example]>>(pairs: Option<&[Example]>, sets: &[(String, E)]) -> Result<(Collection, Vec<NegativeSet>)> {
+    let all: Vec<&Example> = pairs.into_iter().flatten().chain(sets.iter().flat_map(|(_, examples)| examples.as_ref())).collect();
+    let (collection, places) = Collection::with_places(&all)?;
+    let mut places = places.into_iter();
+    // Queries are numbered in order of appearance, and the pairs come first.
+    let known = pairs.map(|pairs| places.by_ref().take(pairs.len()).map(|place| place.query + 1).max().unwrap_or(0));
     let sets = sets
         .iter()
         .map(|(name, examples)| {
             let mut negatives = vec![Vec::new(); collection.queries.len()];
-            for example in examples {
-                let anchor = text::digest(&example.anchor);
-                if known.as_ref().is_some_and(|known| !known.contains(&anchor)) {
+            for (example, place) in examples.as_ref().iter().zip(&mut places) {
+                if known.is_some_and(|known| place.query >= known) {
                     let shown = shorten(&example.anchor);
                     return Err(Error::invalid(format!("the set {name} has the anchor {shown:?}, which is not among the pairs")));
                 }
-                negatives[queries[&anchor] as usize].extend(example.negatives.iter().map(|n| documents[&text::digest(n)]));
+                negatives[place.query as usize].extend(place.negatives);
             }
             Ok(NegativeSet { name: name.clone(), negatives })
         })
@@ -289,8 +289,7 @@ fn judge_encoder(
 ) -> Result<()> {
     let rankings = search::top_k(queries, documents, 10, Similarity::Dot, &[])?;
     let mean = of_run(&rankings, &collection.qrels, &[10])?[0].mean();
-    let relevant: Vec<Vec<u32>> = (0..queries.rows()).map(|q| collection.qrels.of(q).iter().map(|r| r.0).collect()).collect();
-    let others = search::top_k(queries, documents, HARDEST, Similarity::Dot, &relevant)?;
+    let others = nearest_others(queries, documents, &collection.qrels, &rankings)?;
     let nearest = others.iter().zip(positives).flat_map(|(list, p)| list.iter().map(move |n| f64::from(n.1) >= p.1));
     let (mut pairs, mut above) = (0usize, 0usize);
     nearest.for_each(|is_above| {
@@ -321,6 +320,20 @@ fn judge_encoder(
         )
     };
     Ok(())
+}
+
+/// The [`HARDEST`] best documents of each query that are not relevant. Nearly always they are in `rankings`; where those hold too many
+/// relevant ones, they are searched for.
+fn nearest_others(queries: &Embeddings, documents: &Embeddings, qrels: &Qrels, rankings: &[Ranking]) -> Result<Vec<Ranking>> {
+    let others = |(query, ranking): (usize, &Ranking)| -> Ranking {
+        ranking.iter().filter(|(doc, _)| qrels.grade(query, *doc) == 0).take(HARDEST).copied().collect()
+    };
+    let mut others: Vec<Ranking> = rankings.iter().enumerate().map(others).collect();
+    let short: Vec<u32> = (0u32..).zip(&others).filter(|(_, list)| list.len() < HARDEST).map(|(query, _)| query).collect();
+    let relevant: Vec<Vec<u32>> = short.iter().map(|&q| qrels.of(q as usize).iter().map(|r| r.0).collect()).collect();
+    let found = search::top_k(&queries.select(&short), documents, HARDEST, Similarity::Dot, &relevant)?;
+    short.into_iter().zip(found).for_each(|(query, list)| others[query as usize] = list);
+    Ok(others)
 }
 
 /// The share of queries whose positive scores above the mean of its negatives in all sets together.

@@ -137,7 +137,7 @@ fn examples_are_gathered_by_text() {
     assert_eq!(gather(None, &sets).unwrap().0.queries.len(), 2);
     let stranger = [("c".to_owned(), vec![example("four", &["x"])])];
     assert!(gather(Some(&pairs), &stranger).unwrap_err().to_string().contains("the set c has the anchor \"four\""));
-    assert!(gather(None, &[]).is_err());
+    assert!(gather::<Vec<Example>>(None, &[]).is_err());
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub struct LossSettings {
 
 impl Default for LossSettings {
     fn default() -> Self {
-        Self { temperature: None, scale: None, sigma: 0.5, similarity: Similarity::Cos, symmetric: false }
+        Self { temperature: None, scale: None, sigma: 0.5, similarity: Similarity::Cosine, symmetric: false }
     }
 }
 

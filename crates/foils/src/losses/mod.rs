@@ -19,6 +19,7 @@ mod triplet;
 mod two_views;
 mod uniformity;
 
+pub use crate::search::Similarity;
 pub use alignment::Alignment;
 pub use barlow_twins::{BarlowTwins, BarlowTwinsOutput};
 pub use by_name::{LossSettings, NAMES, by_name};
@@ -27,7 +28,7 @@ pub use dcl_queue::DclQueue;
 pub use info_nce::InfoNce;
 pub use moco::{MocoInfoNce, MocoOutput};
 pub use nt_xent::NtXent;
-pub use options::{Compute, Options, Similarity, ZeroRows};
+pub use options::{Compute, Options, ZeroRows};
 pub use ranking::MultipleNegativesRanking;
 pub use sup_con::SupCon;
 pub use triplet::{Distance, TripletMargin};

@@ -1,7 +1,5 @@
 //! Settings that several losses share.
 
-use serde::{Deserialize, Serialize};
-
 /// How a loss is computed; the answers are the same to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compute {
@@ -29,34 +27,4 @@ pub struct Options {
     pub compute: Compute,
     /// Rows without direction.
     pub zero_rows: ZeroRows,
-}
-
-/// How like two rows are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Similarity {
-    /// Cosine: rows are normalised first.
-    #[default]
-    #[serde(alias = "cosine")]
-    Cos,
-    /// Inner product of the rows as they are.
-    Dot,
-}
-
-impl Similarity {
-    /// Whether rows are divided by their norm.
-    pub fn normalizes(self) -> bool {
-        self == Self::Cos
-    }
-
-    /// `Cos` for true.
-    pub fn from_normalize(normalize: bool) -> Self {
-        if normalize { Self::Cos } else { Self::Dot }
-    }
-}
-
-impl std::fmt::Display for Similarity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.normalizes() { "cosine" } else { "dot" })
-    }
 }

@@ -20,7 +20,7 @@ impl MultipleNegativesRanking {
     /// # Errors
     /// When `scale` is not a finite number above 0.
     pub fn new(scale: f64) -> Result<Self> {
-        Ok(Self { scale: check::positive("scale", scale)?, similarity: Similarity::Cos, options: Options::default() })
+        Ok(Self { scale: check::positive("scale", scale)?, similarity: Similarity::Cosine, options: Options::default() })
     }
 
     /// Sets the similarity.

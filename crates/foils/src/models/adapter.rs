@@ -162,6 +162,14 @@ impl Adapter {
         self
     }
 
+    /// Moves the layers to an autodiff device.
+    fn move_to(&mut self, device: &Device) {
+        if self.device != *device {
+            self.layers = self.layers.clone().fork(device);
+            self.device = device.clone();
+        }
+    }
+
     fn apply(&self, layers: &Layers, x: Tensor<2>) -> Tensor<2> {
         let dense = |x, layer: &Linear| nn::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val));
         let x = layers.linear.iter().zip(&self.activations).fold(x, |x, (layer, activation)| activation.apply(dense(x, layer)));
@@ -238,6 +246,11 @@ impl Encoder for Adapter {
         self.project(&inner, 0..inner.rows() as u32)
     }
 
+    fn to_device(&mut self, device: &Device) {
+        self.inner.to_device(device);
+        self.move_to(&device.clone().autodiff());
+    }
+
     fn fingerprint(&self) -> u128 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(&self.inner.fingerprint().to_le_bytes());
@@ -288,10 +301,7 @@ impl Trainable for Adapter {
         if !device.is_autodiff() {
             return Ok(self.apply(&self.layers.valid().to_device(device), x));
         }
-        if self.device != *device {
-            self.layers = self.layers.clone().fork(device);
-            self.device = device.clone();
-        }
+        self.move_to(device);
         Ok(self.apply(&self.layers, x))
     }
 

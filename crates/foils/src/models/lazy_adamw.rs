@@ -60,11 +60,11 @@ impl LazyAdamW {
                 let root = (1.0 / (1.0 - beta_2.powi(t))).sqrt() as f32;
                 let range = at * dim..(at + 1) * dim;
                 let (table, first, second) = (&mut part.table[range.clone()], &mut part.first[range.clone()], &mut part.second[range]);
-                for c in 0..dim {
-                    let g = gradient[c];
-                    first[c] = b1 * first[c] + (1.0 - b1) * g;
-                    second[c] = b2 * second[c] + (1.0 - b2) * g * g;
-                    table[c] = keep * table[c] - rate * first[c] / (second[c].sqrt() * root + epsilon);
+                // Zipped, so that the compiler sees equal lengths and vectorises.
+                for (((weight, m), v), &g) in table.iter_mut().zip(first).zip(second).zip(&gradient) {
+                    *m = b1 * *m + (1.0 - b1) * g;
+                    *v = b2 * *v + (1.0 - b2) * g * g;
+                    *weight = keep * *weight - rate * *m / (v.sqrt() * root + epsilon);
                 }
             }
         });

@@ -8,6 +8,7 @@ mod load;
 mod momentum;
 mod static_encoder;
 mod tokens;
+mod words;
 
 pub use adapter::{Activation, Adapter, Head};
 pub use folder::{FolderWriter, ModuleEntry};
@@ -32,6 +33,9 @@ pub trait Encoder: Send + Sync {
     /// # Errors
     /// On a text from which no token is left, naming its position.
     fn embed(&self, texts: &[&str]) -> Result<Embeddings>;
+
+    /// Computes on `device` from here on, where it computes with tensors; by default it does not.
+    fn to_device(&mut self, _device: &Device) {}
 
     /// A digest of the weights: equal for equal models, wherever they were loaded from.
     fn fingerprint(&self) -> u128;

@@ -1,5 +1,6 @@
 //! Tokenising once: texts to the bags of token ids that a static table is averaged over.
 
+use super::words::{KnownWords, WordByWord};
 use crate::{Error, Result};
 use foils_kernels::Bags;
 use rayon::prelude::*;
@@ -19,6 +20,7 @@ const REMEMBERED: usize = 1 << 25;
 /// and again, and tokenising costs far more than averaging.
 pub(super) struct TokenCache {
     tokenizer: Tokenizer,
+    word_by_word: Option<WordByWord>,
     json: String,
     seen: Mutex<Seen>,
 }
@@ -44,7 +46,7 @@ impl TokenCache {
             tokenizer.with_truncation(Some(truncation)).map_err(|e| Error::invalid(format!("cannot cut at {max_length} tokens: {e}")))?;
         }
         let json = tokenizer.to_string(true).map_err(|e| Error::invalid(format!("the tokenizer cannot be written: {e}")))?;
-        Ok(Self { tokenizer, json, seen: Mutex::default() })
+        Ok(Self { word_by_word: WordByWord::new(&tokenizer), tokenizer, json, seen: Mutex::default() })
     }
 
     /// The tokenizer as a `tokenizer.json`.
@@ -92,23 +94,14 @@ impl TokenCache {
     }
 
     fn tokenize(&self, texts: &[&str], which: &[usize]) -> Result<Bags> {
+        // Large enough for words to come again, small enough to be shared among threads.
+        let chunk = which.len().div_ceil(8 * rayon::current_num_threads()).clamp(64, 4096);
         let parts: Vec<Bags> = which
-            .par_chunks(64)
+            .par_chunks(chunk)
             .map(|chunk| {
-                let mut bags = Bags::default();
+                let (mut bags, mut known) = (Bags::default(), KnownWords::new());
                 for &i in chunk {
-                    let (text, position) = (texts[i], i + 1);
-                    let encoding = self
-                        .tokenizer
-                        .encode_fast(text, false)
-                        .map_err(|e| Error::invalid(format!("text {position} cannot be tokenised: {e}")))?;
-                    let mut ids = encoding.get_ids().to_vec();
-                    if ids.is_empty() {
-                        return Err(Error::invalid(format!(
-                            "text {position} of the list ({text:?}): no token is left, so it has no vector"
-                        )));
-                    }
-                    bags.push_mean(&mut ids);
+                    bags.push_mean(&mut self.tokens(texts[i], i + 1, &mut known)?);
                 }
                 Ok(bags)
             })
@@ -116,6 +109,21 @@ impl TokenCache {
         let mut bags = Bags::default();
         parts.iter().for_each(|part| bags.append(part));
         Ok(bags)
+    }
+
+    fn tokens(&self, text: &str, position: usize, known: &mut KnownWords) -> Result<Vec<u32>> {
+        let short_cut = self.word_by_word.as_ref().and_then(|words| words.tokens(&self.tokenizer, text, known));
+        let tokens = match short_cut {
+            Some(tokens) => tokens,
+            None => {
+                let encoding = self.tokenizer.encode_fast(text, false);
+                encoding.map_err(|e| Error::invalid(format!("text {position} cannot be tokenised: {e}")))?.get_ids().to_vec()
+            }
+        };
+        if tokens.is_empty() {
+            return Err(Error::invalid(format!("text {position} of the list ({text:?}): no token is left, so it has no vector")));
+        }
+        Ok(tokens)
     }
 }
 

@@ -130,8 +130,8 @@ impl<'a> Source<'a> {
             }
             Candidates::Hybrid | Candidates::Rrf => {
                 let (dense, lexical) = (self.dense(&block), self.lexical(&block)?);
-                let fuse = |(row, (dense, lexical))| self.fuse(block.start + row, dense, lexical);
-                dense.into_par_iter().zip(lexical).enumerate().map(fuse).collect()
+                let join = if self.candidates == Candidates::Rrf { Self::fuse } else { Self::union };
+                dense.into_par_iter().zip(lexical).enumerate().map(|(row, (d, l))| join(self, block.start + row, d, l)).collect()
             }
             Candidates::Random => block.into_par_iter().map(|query| self.drawn(query)).collect(),
         })
@@ -153,7 +153,18 @@ impl<'a> Source<'a> {
         Ok(lists)
     }
 
-    /// The union of two lists, by cosine similarity or by reciprocal rank fusion; the scores are cosine similarities.
+    /// The union of two lists, by cosine similarity; the dense one has it already.
+    fn union(&self, query: usize, dense: Ranking, lexical: Ranking) -> Ranking {
+        let mut known: Vec<u32> = dense.iter().map(|entry| entry.0).collect();
+        known.sort_unstable();
+        let mut ranking = dense;
+        let new = lexical.into_iter().filter(|entry| known.binary_search(&entry.0).is_err());
+        ranking.extend(new.map(|(document, _)| (document, self.score(query, document))));
+        ranking.sort_unstable_by(rank_order);
+        ranking
+    }
+
+    /// The union of two lists, by reciprocal rank fusion; the scores are cosine similarities.
     fn fuse(&self, query: usize, dense: Ranking, lexical: Ranking) -> Ranking {
         let mut union: HashMap<u32, f64> = HashMap::with_capacity(dense.len() + lexical.len());
         for list in [&dense, &lexical] {
@@ -163,11 +174,7 @@ impl<'a> Source<'a> {
         }
         let mut fused: Vec<(u32, f64)> = union.into_iter().collect();
         fused.sort_unstable_by(rank_order);
-        let mut ranking: Ranking = fused.into_iter().map(|(document, _)| (document, self.score(query, document))).collect();
-        if self.candidates == Candidates::Hybrid {
-            ranking.sort_unstable_by(rank_order);
-        }
-        ranking
+        fused.into_iter().map(|(document, _)| (document, self.score(query, document))).collect()
     }
 
     fn drawn(&self, query: usize) -> Ranking {

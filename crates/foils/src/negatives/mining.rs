@@ -5,7 +5,8 @@ use super::hard::negative_positive_warning;
 use super::near_copy::WordSets;
 use super::select::{Sampling, Selector, Tally};
 use super::summary::{EqualToPositive, MineSummary, Quantiles, Removed, TooFew};
-use crate::data::{Collection, Embeddings, text};
+use crate::data::text::{self, Digests};
+use crate::data::{Collection, Embeddings};
 use crate::progress::Progress;
 use crate::search::{Bm25Settings, Ranking};
 use crate::seed;
@@ -13,7 +14,6 @@ use crate::weighting::{NegativeFilter, Rejection};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
 use std::time::Instant;
 
 /// Queries whose candidate lists are held at once: what bounds the memory of a run.
@@ -241,9 +241,9 @@ impl Judge<'_> {
         out.positives = positives.iter().map(|&(document, _)| source.score(query, document)).collect();
         let lowest = out.positives.iter().copied().fold(f32::INFINITY, f32::min);
 
-        let positive_texts: HashSet<u128> = positives.iter().map(|&(p, _)| self.digests[p as usize]).collect();
+        let positive_texts: Digests = positives.iter().map(|&(p, _)| self.digests[p as usize]).collect();
         let query_text = text::digest(&self.collection.queries.texts[query]);
-        let mut seen = HashSet::new();
+        let mut seen = Digests::default();
         let mut left = candidates;
         left.retain(|&(document, _)| {
             let digest = self.digests[document as usize];

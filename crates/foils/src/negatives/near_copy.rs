@@ -1,6 +1,6 @@
 //! Is one text nearly a copy of another? The Jaccard similarity of their sets of words.
 
-use crate::data::text::words;
+use crate::data::text::each_word;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -12,7 +12,8 @@ pub(crate) struct WordSets {
 impl WordSets {
     pub fn new(texts: &[String]) -> Self {
         let set = |text: &String| {
-            let mut digests: Vec<u64> = words(text).map(|word| xxh3_64(word.as_bytes())).collect();
+            let mut digests: Vec<u64> = Vec::new();
+            each_word(text, |word| digests.push(xxh3_64(word.as_bytes())));
             digests.sort_unstable();
             digests.dedup();
             digests.into_boxed_slice()

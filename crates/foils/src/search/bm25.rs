@@ -2,12 +2,12 @@
 
 use super::Ranking;
 use super::stop_words::is_english_stop_word;
-use crate::data::text::words;
+use crate::data::text::{ByDigest, each_word};
 use crate::{Error, Result};
 use foils_kernels::{Real, bm25};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// How a term's rarity becomes its weight; N documents, df of them with the term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,10 +163,11 @@ pub(crate) fn check_offsets(offsets: &[usize], len: usize) -> Result<()> {
     }
 }
 
-/// An index over texts, cut into [`words`].
+/// An index over texts, cut into [`words`](crate::data::text::words).
 #[derive(Clone, Debug)]
 pub struct Bm25Index {
-    vocabulary: HashMap<Box<str>, u32>,
+    /// By a digest of the word.
+    vocabulary: ByDigest<u32>,
     index: Bm25<f32>,
     stop_words: bool,
 }
@@ -188,15 +189,14 @@ impl Bm25Index {
         // Words are cut in parallel, ids given in order: the same ids for every thread count. Blocks bound the memory.
         const BLOCK: usize = 8192;
         settings.validate()?;
-        let keep = |word: &String| !(settings.stop_words && is_english_stop_word(word));
-        let mut vocabulary: HashMap<Box<str>, u32> = HashMap::new();
+        let mut vocabulary: ByDigest<u32> = ByDigest::default();
         let (mut tokens, mut offsets) = (Vec::new(), vec![0]);
         for block in texts.chunks(BLOCK) {
-            let cut: Vec<Vec<String>> = block.par_iter().map(|text| words(text.as_ref()).filter(keep).collect()).collect();
+            let cut: Vec<Vec<u128>> = block.par_iter().map(|text| terms(text.as_ref(), settings.stop_words)).collect();
             for document in cut {
-                for word in document {
+                for term in document {
                     let next = vocabulary.len() as u32;
-                    tokens.push(*vocabulary.entry(word.into_boxed_str()).or_insert(next));
+                    tokens.push(*vocabulary.entry(term).or_insert(next));
                 }
                 offsets.push(tokens.len());
             }
@@ -220,10 +220,7 @@ impl Bm25Index {
 
     /// The token ids of a query; words that no document holds are left out, as they weigh 0.
     pub fn tokens(&self, query: &str) -> Vec<u32> {
-        words(query)
-            .filter(|word| !(self.stop_words && is_english_stop_word(word)))
-            .filter_map(|word| self.vocabulary.get(word.as_str()).copied())
-            .collect()
+        terms(query, self.stop_words).iter().filter_map(|term| self.vocabulary.get(term).copied()).collect()
     }
 
     /// The score of every document.
@@ -247,6 +244,17 @@ impl Bm25Index {
         let tokens: Vec<Vec<u32>> = queries.par_iter().map(|query| self.tokens(query.as_ref())).collect();
         self.index.top_k(&tokens, k, |_, _| false)
     }
+}
+
+/// The digests of a text's words, without stop words if they are to be dropped.
+fn terms(text: &str, drop_stop_words: bool) -> Vec<u128> {
+    let mut terms = Vec::new();
+    each_word(text, |word| {
+        if !(drop_stop_words && is_english_stop_word(word)) {
+            terms.push(xxh3_128(word.as_bytes()));
+        }
+    });
+    terms
 }
 
 #[cfg(test)]

@@ -12,9 +12,28 @@ use serde::{Deserialize, Serialize};
 pub enum Similarity {
     /// ⟨a, b⟩ / (‖a‖‖b‖)
     #[default]
+    #[serde(alias = "cos")]
     Cosine,
     /// ⟨a, b⟩
     Dot,
+}
+
+impl Similarity {
+    /// Whether vectors are divided by their norm.
+    pub fn normalizes(self) -> bool {
+        self == Self::Cosine
+    }
+
+    /// `Cosine` for true.
+    pub fn from_normalize(normalize: bool) -> Self {
+        if normalize { Self::Cosine } else { Self::Dot }
+    }
+}
+
+impl std::fmt::Display for Similarity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.normalizes() { "cosine" } else { "dot" })
+    }
 }
 
 /// The `k` nearest documents of each query: exact, in memory that does not grow with queries × documents.

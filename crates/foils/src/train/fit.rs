@@ -25,7 +25,7 @@ const POINTS: usize = 2000;
 /// to the anchor are masked ([`crate::losses::Targets::excluded`]) and counted. Batches come from [`BatchSampler`].
 /// With `log_dir`, the curves go to a TensorBoard event file there.
 ///
-/// The same seed, data, settings and number of threads give the same weights to the bit, unless `max_minutes` cuts the run.
+/// The loss is computed on [`TrainSettings::device`]; the same seed, data, settings and number of threads give on the CPU the same weights to the bit, unless `max_minutes` cuts the run.
 ///
 /// # Errors
 /// On unusable settings, examples or texts (named), an empty validation set, and a loss or gradient that is not finite (the
@@ -39,6 +39,7 @@ pub fn fit(
     log_dir: Option<&Path>,
 ) -> Result<TrainSummary> {
     settings.check()?;
+    let device = settings.device.open()?.autodiff();
     let mut clock = Clock::start();
     let mut set = TrainingSet::new(train)?;
     if (0..validation.qrels.len()).all(|q| validation.qrels.of(q).is_empty()) {
@@ -65,7 +66,7 @@ pub fn fit(
         schedule: Schedule::new(settings.learning_rate, settings.warmup, total, settings.decay),
         every: if settings.validate_every > 0 { settings.validate_every } else { total.div_ceil(VALIDATIONS) },
         total,
-        device: Device::flex().autodiff(),
+        device,
         log,
         progress: Progress::new(total as u64, "training"),
         clock,

@@ -1,6 +1,7 @@
 //! What can be set about training.
 
 use super::Decay;
+use crate::device::DeviceName;
 use crate::losses::{self, LossSettings, RankingLoss};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ pub struct TrainSettings {
     pub seed: u64,
     /// Stop after this many minutes; 0: no limit.
     pub max_minutes: f64,
+    /// Where vectors, losses and dense layers are computed. A token table and its optimiser stay in memory on every device.
+    #[serde(skip_serializing_if = "DeviceName::is_cpu")]
+    pub device: DeviceName,
 }
 
 impl Default for TrainSettings {
@@ -51,6 +55,7 @@ impl Default for TrainSettings {
             patience: 4,
             seed: 0,
             max_minutes: 0.0,
+            device: DeviceName::Cpu,
         }
     }
 }
@@ -103,9 +108,13 @@ mod tests {
 
     #[test]
     fn toml_sets_some_and_defaults_the_rest_and_unknown_names_are_refused() {
-        let settings: TrainSettings = toml::from_str("loss = \"dclw\"\ndecay = \"cosine\"\nepochs = 7").unwrap();
-        assert_eq!(settings, TrainSettings { loss: "dclw".into(), decay: Decay::Cosine, epochs: 7, ..TrainSettings::default() });
+        let settings: TrainSettings = toml::from_str("loss = \"dclw\"\ndecay = \"cosine\"\nepochs = 7\ndevice = \"cuda:1\"").unwrap();
+        assert_eq!(
+            settings,
+            TrainSettings { loss: "dclw".into(), decay: Decay::Cosine, epochs: 7, device: DeviceName::Cuda(1), ..TrainSettings::default() }
+        );
         assert!(toml::from_str::<TrainSettings>("epoch = 7").unwrap_err().to_string().contains("epoch"));
+        assert!(toml::from_str::<TrainSettings>("device = \"tpu\"").unwrap_err().to_string().contains("\"tpu\""));
         let text = toml::to_string(&settings).unwrap();
         assert_eq!(toml::from_str::<TrainSettings>(&text).unwrap(), settings);
     }

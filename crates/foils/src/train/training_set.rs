@@ -1,10 +1,9 @@
 //! The texts of the training examples, each once, and which of them are the same text.
 
-use crate::data::{Example, text};
+use crate::data::Example;
+use crate::data::text::{self, ByDigest};
 use crate::{Error, Result};
 use rayon::prelude::*;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// Examples as indices into a list of distinct texts. Two texts of the same *class* are equal in normal form
 /// ([`text::normalize`]): that is how copies of an anchor's positive are found.
@@ -74,11 +73,11 @@ impl<'a> TrainingSet<'a> {
             if example.positives.is_empty() {
                 return Err(Error::invalid(format!("training example {number}: no positive")));
             }
-            if parts(example).any(|t| t.trim().is_empty()) {
+            if example.texts().any(|t| t.trim().is_empty()) {
                 return Err(Error::invalid(format!("training example {number}: an empty text")));
             }
         }
-        let all: Vec<&str> = examples.iter().flat_map(parts).collect();
+        let all: Vec<&str> = examples.iter().flat_map(Example::texts).collect();
         let mut rows = set.intern(&all).into_iter();
         for example in examples {
             set.anchors.extend(rows.next());
@@ -161,13 +160,9 @@ impl<'a> TrainingSet<'a> {
     }
 }
 
-fn parts(example: &Example) -> impl Iterator<Item = &str> {
-    std::iter::once(&example.anchor).chain(&example.positives).chain(&example.negatives).map(String::as_str)
-}
-
 /// Numbers digests in order of appearance.
 #[derive(Default)]
-struct Interner(HashMap<u128, u32, BuildHasherDefault<AlreadyHashed>>);
+struct Interner(ByDigest<u32>);
 
 impl Interner {
     fn get(&mut self, digest: u128) -> u32 {
@@ -177,28 +172,6 @@ impl Interner {
 
     fn len(&self) -> usize {
         self.0.len()
-    }
-}
-
-/// A digest is its own hash.
-#[derive(Default)]
-struct AlreadyHashed(u64);
-
-impl Hasher for AlreadyHashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0u8; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 ^= u64::from_le_bytes(word);
-        }
-    }
-
-    fn write_u128(&mut self, digest: u128) {
-        self.0 = digest as u64;
     }
 }
 

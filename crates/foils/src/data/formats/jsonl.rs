@@ -79,6 +79,8 @@ pub(super) fn kind(value: &Value) -> &'static str {
 pub(super) struct JsonlWriter {
     out: AtomicFile,
     header: Vec<String>,
+    /// A row is put together here: a compressor is slow on crumbs.
+    row: Vec<u8>,
 }
 
 /// A row as FlagEmbedding has it.
@@ -95,13 +97,15 @@ struct ListRow<'a> {
 
 impl JsonlWriter {
     pub fn create(path: &Path, header: &[String]) -> Result<Self> {
-        Ok(Self { out: AtomicFile::create(path)?, header: header.to_vec() })
+        Ok(Self { out: AtomicFile::create(path)?, header: header.to_vec(), row: Vec::new() })
     }
 }
 
 impl RowWriter for JsonlWriter {
     fn write(&mut self, values: &Values<'_>) -> Result<()> {
         let path = self.out.path().to_owned();
+        let out = &mut self.row;
+        out.clear();
         let mut write = || -> std::io::Result<()> {
             match values {
                 Values::List(e) => {
@@ -112,23 +116,24 @@ impl RowWriter for JsonlWriter {
                         pos_scores: &e.positive_scores,
                         neg_scores: &e.negative_scores,
                     };
-                    serde_json::to_writer(&mut self.out, &row)?;
+                    serde_json::to_writer(&mut *out, &row)?;
                 }
                 Values::Flat { texts, label } => {
                     // By hand, because a map would lose the order of the columns.
                     for (i, (name, text)) in self.header.iter().zip(*texts).enumerate() {
-                        self.out.write_all(if i == 0 { b"{" } else { b"," })?;
-                        serde_json::to_writer(&mut self.out, name)?;
-                        self.out.write_all(b":")?;
-                        serde_json::to_writer(&mut self.out, text)?;
+                        out.write_all(if i == 0 { b"{" } else { b"," })?;
+                        serde_json::to_writer(&mut *out, name)?;
+                        out.write_all(b":")?;
+                        serde_json::to_writer(&mut *out, text)?;
                     }
                     if let Some(label) = label {
-                        write!(self.out, ",\"label\":{}", u8::from(*label))?;
+                        write!(out, ",\"label\":{}", u8::from(*label))?;
                     }
-                    self.out.write_all(b"}")?;
+                    out.write_all(b"}")?;
                 }
             }
-            self.out.write_all(b"\n")
+            out.write_all(b"\n")?;
+            self.out.write_all(out)
         };
         write().map_err(Error::io("write", &path))
     }

@@ -1,5 +1,6 @@
 //! The kernel and tensor operations give the same loss and gradients; gradients are right; bad input is refused.
 
+mod devices;
 mod pairs;
 mod ranking;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::losses::Targets;
+use crate::losses::{Compute, MultipleNegativesRanking, Options, Targets};
 use crate::models::{Adapter, Head, StaticEncoder};
 use burn::tensor::{Tensor, TensorData, activation};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -182,4 +182,26 @@ fn unusable_input_is_refused_before_anything_happens() {
     assert!(fails(&pairs(0, 99), &held_out(), &TrainSettings { epochs: 0, ..settings() }).contains("epochs"));
     let same = vec![Example::pair("q0w0", "d0w0"); 9];
     assert!(fails(&same, &held_out(), &settings()).contains("share"));
+}
+
+/// On other devices the losses are tensor operations. `FOILS_TEST_DEVICE` names one to try; on the CPU they can be asked for.
+#[test]
+fn tensor_operations_train_as_the_kernel_does() {
+    let device: crate::device::DeviceName = std::env::var("FOILS_TEST_DEVICE").map_or(Default::default(), |name| name.parse().unwrap());
+    for adapter in [false, true] {
+        let trained = |device, compute| {
+            let mut model: Box<dyn Trainable> =
+                if adapter { Box::new(Adapter::new(Box::new(model()), Head::Relu)) } else { Box::new(model()) };
+            let learning_rate = if adapter { 0.003 } else { 0.1 };
+            let settings = TrainSettings { epochs: 2, learning_rate, device, ..settings() };
+            let loss = MultipleNegativesRanking::new(20.0).unwrap().options(Options { compute, ..Options::default() });
+            fit(model.as_mut(), &pairs(0, 520), &held_out(), &loss, &settings, None).unwrap()
+        };
+        let (kernel, plain) = (trained(Default::default(), Compute::Auto), trained(device, Compute::TensorOps));
+        assert_eq!(kernel.steps.len(), plain.steps.len());
+        for (a, b) in kernel.steps.iter().zip(&plain.steps) {
+            assert!((a.loss - b.loss).abs() < 1e-3 * a.loss, "step {}: {} and {}", a.step, a.loss, b.loss);
+        }
+        assert!((kernel.best_ndcg - plain.best_ndcg).abs() < 0.02, "{} and {}", kernel.best_ndcg, plain.best_ndcg);
+    }
 }

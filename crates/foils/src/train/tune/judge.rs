@@ -56,8 +56,8 @@ pub(super) fn line_up(tuner: &Tuner) -> Result<(Vec<Runner>, ScoreReport)> {
             runners.push(Runner { strategy, examples });
         }
     }
-    let sets: Vec<(String, Vec<Example>)> =
-        runners.iter().filter(|r| r.strategy.mine.is_some()).map(|r| (r.strategy.name.clone(), r.examples.clone())).collect();
+    let sets: Vec<(String, &[Example])> =
+        runners.iter().filter(|r| r.strategy.mine.is_some()).map(|r| (r.strategy.name.clone(), &r.examples[..])).collect();
     if sets.is_empty() {
         return Err(Error::invalid("no way of mining found a negative: there are too few documents beside the positives"));
     }

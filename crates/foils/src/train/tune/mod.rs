@@ -17,6 +17,7 @@ pub use tuner::Tuner;
 use crate::data::formats::{trec, write_examples};
 use crate::data::{Collection, Example, Shape};
 use crate::metrics::{Comparison, Evaluated, Evaluation};
+use crate::search::Ranking;
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -90,7 +91,6 @@ pub fn tune(data: &TuneData, settings: &TuneSettings, out: &Path, say: &dyn Fn(&
     let clock = Instant::now();
     let (examples, mined) = tuner.examples(&strategy)?;
     let negatives = examples.iter().map(|e| e.negatives.len() as u64).sum();
-    write_examples(out.join("negatives.jsonl.zst"), Shape::Lists, examples.iter().cloned().map(Ok))?;
     if let Some(summary) = &mined {
         files::write_json(out.join("mine.json"), summary)?;
         say(&format!("mined {negatives} negatives for {} queries", summary.queries));
@@ -98,9 +98,16 @@ pub fn tune(data: &TuneData, settings: &TuneSettings, out: &Path, say: &dyn Fn(&
     }
     timed("mine", clock);
 
-    if negatives > 0 {
-        let clock = Instant::now();
-        let report = tuner.score(&[(strategy.name.clone(), examples.clone())])?;
+    let clock = Instant::now();
+    // Writing takes one thread about as long as scoring takes all of them.
+    let report = std::thread::scope(|scope| {
+        let write = || write_examples(out.join("negatives.jsonl.zst"), Shape::Lists, examples.iter().cloned().map(Ok));
+        let writer = scope.spawn(write);
+        let report = (negatives > 0).then(|| tuner.score(&[(strategy.name.clone(), &examples)])).transpose()?;
+        writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok::<_, Error>(report)
+    })?;
+    if let Some(report) = report {
         say(&format!("ECI {:.3}; {}", report.sets[0].eci.mean, report.trust_reason));
         files::write_json(out.join("score.json"), &report)?;
         timed("score", clock);
@@ -152,9 +159,11 @@ fn ndcg_at_10(evaluation: &Evaluation) -> Result<(f64, f64)> {
 
 /// TREC runs of both encoders, and the judgements they are measured by.
 fn write_runs(out: &Path, collection: &Collection, evaluated: &Evaluated) -> Result<()> {
-    if let Some(before) = &evaluated.before {
-        trec::write_run(out.join("before.run"), &trec::named_run(collection, before), "untuned")?;
-    }
-    trec::write_run(out.join("after.run"), &trec::named_run(collection, &evaluated.after), "tuned")?;
+    let run = |file: &str, rankings: &[Ranking], tag: &str| trec::write_run(out.join(file), &trec::named_run(collection, rankings), tag);
+    let (before, after) = rayon::join(
+        || evaluated.before.as_ref().map_or(Ok(()), |before| run("before.run", before, "untuned")),
+        || run("after.run", &evaluated.after, "tuned"),
+    );
+    before.and(after)?;
     trec::write_qrels(out.join("qrels.txt"), &trec::named_qrels(collection))
 }

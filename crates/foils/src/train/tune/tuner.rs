@@ -29,8 +29,9 @@ impl<'a> Tuner<'a> {
     pub fn new(data: &'a TuneData, settings: &'a TuneSettings) -> Result<Self> {
         settings.mine.validate()?;
         settings.train.check()?;
-        let encoder = models::load(&settings.encoder, settings.seed)?;
-        let training = Collection::from_examples(&data.train)?;
+        let (encoder, training) = rayon::join(|| models::load(&settings.encoder, settings.seed), || Collection::from_examples(&data.train));
+        let (mut encoder, training) = (encoder?, training?);
+        encoder.to_device(&settings.train.device.open()?);
         let (queries, documents) = (embed(&*encoder, &training.queries.texts)?, embed(&*encoder, &training.corpus.texts)?);
         Ok(Self { data, settings, untuned: encoder.snapshot(), encoder, training, queries, documents })
     }
@@ -60,7 +61,7 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     /// As [`score_embedded`].
-    pub fn score(&self, sets: &[(String, Vec<Example>)]) -> Result<ScoreReport> {
+    pub fn score<E: AsRef<[Example]>>(&self, sets: &[(String, E)]) -> Result<ScoreReport> {
         // The training pairs come first, so that the collection's texts have the places that the vectors have.
         let (collection, sets) = gather(Some(&self.data.train), sets)?;
         score_embedded(&collection, &sets, &self.queries, &self.documents, &ScoreSettings::default())
