@@ -48,9 +48,11 @@ fn random(shape: [usize; 2], device: &Device) -> Tensor<2> {
 }
 
 /// Measures the loss, its gradients and one step of AdamW.
-fn step<M: Module>(name: &str, network: M, rate: f64, loss: impl Fn(&M) -> Tensor<1>) {
+///
+/// On a thread of the pool: from any other, each of the hundreds of operations would put that thread to sleep and wake another.
+fn step<M: Module>(name: &str, network: M, rate: f64, loss: impl Fn(&M) -> Tensor<1> + Sync) {
     let (mut network, mut optimizer) = (Some(network), AdamW::default());
-    measure(name, 31, "", || {
+    let mut step = || {
         let now = network.take().expect("put back below");
         let loss = loss(&now);
         let gradients = GradientsParams::from_grads(loss.backward(), &now);
@@ -58,7 +60,8 @@ fn step<M: Module>(name: &str, network: M, rate: f64, loss: impl Fn(&M) -> Tenso
         let loss = loss.into_scalar::<f32>();
         assert!(loss.is_finite());
         loss
-    });
+    };
+    measure(name, 31, "", || rayon::scope(|_| step()));
 }
 
 fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
