@@ -24,7 +24,7 @@ fn main() {
         let loss = NtXent::new(0.5).expect("a temperature above 0");
         step("simclr-step", network, 1e-3, |network| {
             let z = network.forward(x.clone());
-            loss.forward(z.clone().slice([0..512]), z.slice([512..1024])).expect("two views of one shape")
+            loss.forward(z.clone().narrow(0, 0, 512), z.narrow(0, 512, 512)).expect("two views of one shape")
         });
     }
     if wanted("conv-step") {

@@ -57,6 +57,8 @@ pub(crate) struct Contrast {
     pub positive_weight: PositiveWeight,
     /// All 1/n when absent.
     pub anchor_weight: Option<Vec<f64>>,
+    /// The average with the loss of the candidates that look for their anchors: by the kernel only ([`Contrast::is_fused`]).
+    pub both_directions: bool,
     pub options: Options,
 }
 
@@ -79,8 +81,14 @@ impl Contrast {
             positive_in_denominator: true,
             positive_weight: PositiveWeight::One,
             anchor_weight: None,
+            both_directions: false,
             options,
         }
+    }
+
+    /// Whether the kernel will compute it.
+    pub fn is_fused(&self, anchors: &Tensor<2>) -> bool {
+        self.options.compute == Compute::Auto && check::fusable(anchors)
     }
 
     /// The positives and exclusions of `targets`, checked against `n` anchors and `m` candidates.
@@ -109,7 +117,7 @@ impl Contrast {
         check::rows(a_name, &a, 1)?;
         check::rows(c_name, &c, 1)?;
         check::same_width((a_name, &a), (c_name, &c))?;
-        let result = if self.options.compute == Compute::Auto && check::fusable(&a) {
+        let result = if self.is_fused(&a) {
             match a.dtype() {
                 DType::F64 => self.fused::<f64>(a_name, a, c_name, c)?,
                 _ => self.fused::<f32>(a_name, a, c_name, c)?,
@@ -117,6 +125,7 @@ impl Contrast {
         } else {
             check::values(a_name, &a, self.nonzero())?;
             check::values(c_name, &c, self.nonzero())?;
+            assert!(!self.both_directions, "tensor operations take one direction at a time");
             self.tensor_ops(a, c)
         };
         if let Some(i) = (0..result.terms.len()).find(|&i| self.weight(i) != 0.0 && result.terms[i].log_denominator == f64::NEG_INFINITY) {
@@ -148,6 +157,7 @@ impl Contrast {
             cosine: self.normalize,
             positive_in_denominator: self.positive_in_denominator,
             anchor_weight: self.anchor_weight.as_deref(),
+            both_directions: self.both_directions,
             grad_anchors: a.is_autodiff(),
             grad_candidates: c.is_autodiff(),
             ..Settings::new(self.positives.lists(), self.scale)

@@ -4,7 +4,7 @@ use super::contrast::{Contrast, Ragged};
 use super::{Options, RankingLoss, Similarity, Targets};
 use crate::{Error, Result, check};
 use burn::tensor::{Int, Tensor, TensorData};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// InfoNCE (baselines-contrastive, 1): s_ij = ⟨a_i, b_j⟩/τ, L = mean_i [ −s_ii + log Σ_j exp s_ij ]; symmetric: the average with
 /// the roles exchanged.
@@ -54,13 +54,27 @@ impl InfoNce {
     pub fn forward(&self, z1: Tensor<2>, z2: Tensor<2>) -> Result<Tensor<1>> {
         check::same_shape(("z1", &z1), ("z2", &z2))?;
         check::rows("z1", &z1, 2)?;
-        let contrast = Contrast::new(Ragged::new((0..z1.dims()[0] as u32).map(|i| [i])), self.temperature, self.normalize, self.options);
-        let there = contrast.forward(("z1", z1.clone()), ("z2", z2.clone()))?.loss;
+        let targets = Targets { positive: (0..z1.dims()[0] as u32).collect(), excluded: Vec::new() };
+        self.contrast(("z1", z1), ("z2", z2), &targets)
+    }
+
+    fn contrast(&self, anchors: (&str, Tensor<2>), candidates: (&str, Tensor<2>), targets: &Targets) -> Result<Tensor<1>> {
+        let [n, m] = [anchors.1.dims()[0], candidates.1.dims()[0]];
+        let (positives, excluded) = Contrast::with_targets(targets, n, m)?;
+        let there = Contrast { excluded, ..Contrast::new(positives, self.temperature, self.normalize, self.options) };
         if !self.symmetric {
-            return Ok(there);
+            return Ok(there.forward(anchors, candidates)?.loss);
         }
-        let back = contrast.forward(("z2", z2), ("z1", z1))?.loss;
-        Ok((there + back).mul_scalar(0.5))
+        // One pass serves both directions when no two anchors share their positive, as in a batch without duplicates.
+        if there.is_fused(&anchors.1) && targets.positive.iter().collect::<HashSet<_>>().len() == n {
+            return Ok(Contrast { both_directions: true, ..there }.forward(anchors, candidates)?.loss);
+        }
+        let own = Tensor::<1, Int>::from_data(TensorData::new(targets.positive.clone(), [n]), &candidates.1.device());
+        let turned = ("positives", candidates.1.clone().select(0, own));
+        let positives = Ragged::new((0..n as u32).map(|i| [i]));
+        let back = Contrast { positives, excluded: Ragged::new(reversed(targets)), ..there.clone() };
+        let there = there.forward(anchors.clone(), candidates)?.loss;
+        Ok((there + back.forward(turned, anchors)?.loss).mul_scalar(0.5))
     }
 }
 
@@ -68,22 +82,11 @@ impl RankingLoss for InfoNce {
     /// Symmetric: the average with the loss of each anchor's positive among all anchors, where anchors that exclude that
     /// candidate, or have it as their positive too, are left out.
     fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>> {
-        let [n, m] = [anchors.dims()[0], candidates.dims()[0]];
-        let (positives, excluded) = Contrast::with_targets(targets, n, m)?;
+        let m = candidates.dims()[0];
         if m < 2 {
             return Err(Error::invalid(format!("{m} candidates: there are no negatives")));
         }
-        let contrast = Contrast { excluded, ..Contrast::new(positives, self.temperature, self.normalize, self.options) };
-        if !self.symmetric {
-            return Ok(contrast.forward(("anchors", anchors), ("candidates", candidates))?.loss);
-        }
-        let own = Tensor::<1, Int>::from_data(TensorData::new(targets.positive.clone(), [n]), &candidates.device());
-        let turned = candidates.clone().select(0, own);
-        let reverse =
-            Contrast { positives: Ragged::new((0..n as u32).map(|i| [i])), excluded: Ragged::new(reversed(targets)), ..contrast.clone() };
-        let there = contrast.forward(("anchors", anchors.clone()), ("candidates", candidates))?.loss;
-        let back = reverse.forward(("positives", turned), ("anchors", anchors))?.loss;
-        Ok((there + back).mul_scalar(0.5))
+        self.contrast(("anchors", anchors), ("candidates", candidates), targets)
     }
 
     fn describe(&self) -> String {

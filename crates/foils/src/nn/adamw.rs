@@ -29,7 +29,7 @@ enum Moments {
     Single([Vec<f32>; 2]),
     Double([Vec<f64>; 2]),
     /// Flat, on the parameter's device.
-    Device([Tensor<1>; 2]),
+    Device(Box<[Tensor<1>; 2]>),
 }
 
 impl AdamW {
@@ -74,7 +74,7 @@ impl State {
             DType::F64 if kernels => Moments::Double([vec![0.0; n], vec![0.0; n]]),
             _ => {
                 let zeros = || gradient.zeros_like().reshape([n]);
-                Moments::Device([zeros(), zeros()])
+                Moments::Device(Box::new([zeros(), zeros()]))
             }
         };
         Self { steps: 0, moments }
@@ -83,7 +83,8 @@ impl State {
     fn step<const D: usize>(&mut self, settings: &layers::AdamW, rate: f64, tensor: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
         self.steps += 1;
         let t = self.steps;
-        if let Moments::Device([first, second]) = &mut self.moments {
+        if let Moments::Device(moments) = &mut self.moments {
+            let [first, second] = moments.as_mut();
             let gradient = gradient.reshape([-1]);
             *first = first.clone().mul_scalar(settings.beta_1) + gradient.clone().mul_scalar(1.0 - settings.beta_1);
             *second = second.clone().mul_scalar(settings.beta_2) + gradient.powi_scalar(2).mul_scalar(1.0 - settings.beta_2);

@@ -96,8 +96,7 @@ impl LayerKernels for Flex {
 fn linear(x: Host, weight: Host, bias: Option<Host>) -> Host {
     let (x, weight, bias) = (contiguous(x), contiguous(weight), bias.map(contiguous));
     let (rows, [from, to]) = (shape(&x)[0], [shape(&weight)[0], shape(&weight)[1]]);
-    let y = typed!(x, T => host(layers::linear::<T>(x.storage(), weight.storage(), bias.as_ref().map(|b| b.storage()), from), [rows, to]));
-    y
+    typed!(x, T => host(layers::linear::<T>(x.storage(), weight.storage(), bias.as_ref().map(|b| b.storage()), from), [rows, to]))
 }
 
 /// x + residual, in place of x when nobody else holds it.
