@@ -1,15 +1,17 @@
 //! The hot loops that everything else stands on, over plain slices, generic over f32 and f64 ([`Real`]).
-//! No tensor framework, no files, no printing.
+//! No tensor framework, no formats of files (bytes of one can be mapped: [`Mapped`]), no printing.
 
 mod bag;
 pub mod bm25;
 pub mod contrastive;
 pub mod conv;
 mod lists;
+mod mapped;
 mod real;
 pub mod simd;
 pub mod topk;
 
 pub use bag::{Bags, Touched};
 pub use lists::Lists;
+pub use mapped::Mapped;
 pub use real::{Real, product};

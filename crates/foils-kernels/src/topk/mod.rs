@@ -38,11 +38,16 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
 /// Every row divided by max(‖row‖₂, 1e-12).
 pub fn unit_rows<T: Real>(rows: &[T], dim: usize) -> Vec<T> {
     let mut out = rows.to_vec();
-    out.par_chunks_exact_mut(dim.max(1)).for_each(|row| {
+    make_unit_rows(&mut out, dim);
+    out
+}
+
+/// [`unit_rows`] in place.
+pub fn make_unit_rows<T: Real>(rows: &mut [T], dim: usize) {
+    rows.par_chunks_exact_mut(dim.max(1)).for_each(|row| {
         let norm = row.iter().map(|v| v.to_f64().powi(2)).sum::<f64>().sqrt().max(1e-12);
         row.iter_mut().for_each(|v| *v = T::from_f64(v.to_f64() / norm));
     });
-    out
 }
 
 /// The best `k` of a stream of scored documents that come in ascending order of index.
