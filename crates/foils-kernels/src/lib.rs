@@ -1,5 +1,5 @@
 //! The hot loops that everything else stands on, over plain slices, generic over f32 and f64 ([`Real`]).
-//! No tensor framework, no files, no printing.
+//! No tensor framework, no formats of files (bytes of one can be mapped: [`Mapped`]), no printing.
 
 mod bag;
 pub mod bm25;
@@ -7,6 +7,7 @@ pub mod contrastive;
 pub mod conv;
 pub mod layers;
 mod lists;
+mod mapped;
 pub mod matrix;
 mod real;
 pub mod simd;
@@ -15,5 +16,6 @@ pub mod topk;
 
 pub use bag::{Bags, Touched};
 pub use lists::Lists;
+pub use mapped::Mapped;
 pub use matrix::{product, product_threaded};
 pub use real::Real;

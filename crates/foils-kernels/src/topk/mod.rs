@@ -38,55 +38,16 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
 /// Every row divided by max(‖row‖₂, 1e-12).
 pub fn unit_rows<T: Real>(rows: &[T], dim: usize) -> Vec<T> {
     let mut out = rows.to_vec();
-    out.par_chunks_exact_mut(dim.max(1)).for_each(|row| {
-        let norm = row.iter().map(|v| v.to_f64().powi(2)).sum::<f64>().sqrt().max(1e-12);
-        row.iter_mut().for_each(|v| *v = T::from_f64(v.to_f64() / norm));
-    });
+    make_unit_rows(&mut out, dim);
     out
 }
 
-/// The best `k` of a stream of scored documents that come in ascending order of index.
-pub(crate) struct Best<T> {
-    k: usize,
-    /// Up to 2k entries; halved whenever full, which costs O(1) an entry.
-    entries: Vec<(u32, T)>,
-    /// The k-th best score when the buffer was last halved; a later document must be strictly better.
-    threshold: Option<T>,
-}
-
-impl<T: Real> Best<T> {
-    pub(crate) fn new(k: usize) -> Self {
-        Self { k, entries: Vec::new(), threshold: None }
-    }
-
-    /// What a document must exceed to get in, once k are known.
-    pub(crate) fn threshold(&self) -> Option<T> {
-        self.threshold
-    }
-
-    /// Takes a document in if it may still be among the best. NaN never is.
-    pub(crate) fn push(&mut self, document: u32, score: T) {
-        let better = match self.threshold {
-            Some(threshold) => score > threshold,
-            None => score.partial_cmp(&score).is_some(),
-        };
-        if !better || self.k == 0 {
-            return;
-        }
-        self.entries.push((document, score));
-        if self.entries.len() >= self.k.saturating_mul(2) {
-            self.entries.select_nth_unstable_by(self.k - 1, rank_order);
-            self.entries.truncate(self.k);
-            self.threshold = self.entries.last().map(|e| e.1);
-        }
-    }
-
-    /// The best k, in rank order.
-    pub(crate) fn into_ranking(mut self) -> Vec<(u32, T)> {
-        self.entries.sort_unstable_by(rank_order);
-        self.entries.truncate(self.k);
-        self.entries
-    }
+/// [`unit_rows`] in place.
+pub fn make_unit_rows<T: Real>(rows: &mut [T], dim: usize) {
+    rows.par_chunks_exact_mut(dim.max(1)).for_each(|row| {
+        let norm = row.iter().map(|v| v.to_f64().powi(2)).sum::<f64>().sqrt().max(1e-12);
+        row.iter_mut().for_each(|v| *v = T::from_f64(v.to_f64() / norm));
+    });
 }
 
 /// The `k` documents with the largest inner product for each query: (index, score), score descending, ties to the lower index.

@@ -70,10 +70,7 @@ pub fn top_k(
         return Ok(Vec::new());
     }
     check_widths(queries, documents)?;
-    if !excluded.is_empty() && excluded.len() != queries.rows() {
-        return Err(Error::invalid(format!("{} lists of excluded documents for {} queries", excluded.len(), queries.rows())));
-    }
-    let sorted = excluded.iter().enumerate().map(|(query, list)| sorted(query, list, documents.rows())).collect::<Result<Vec<_>>>()?;
+    let sorted = sorted_lists(excluded, queries.rows(), documents.rows())?;
     let is_excluded = |query: usize, document: u32| sorted.get(query).is_some_and(|list| list.binary_search(&document).is_ok());
     let dim = documents.dim();
     Ok(match similarity {
@@ -98,6 +95,14 @@ pub fn similarity(a: &[f32], b: &[f32], similarity: Similarity) -> f32 {
     }
 }
 
+/// The lists of excluded documents, each in order.
+pub(super) fn sorted_lists(excluded: &[Vec<u32>], queries: usize, documents: usize) -> Result<Vec<Vec<u32>>> {
+    if !excluded.is_empty() && excluded.len() != queries {
+        return Err(Error::invalid(format!("{} lists of excluded documents for {queries} queries", excluded.len())));
+    }
+    excluded.iter().enumerate().map(|(query, list)| sorted(query, list, documents)).collect()
+}
+
 fn sorted(query: usize, list: &[u32], documents: usize) -> Result<Vec<u32>> {
     let mut list = list.to_vec();
     list.sort_unstable();
@@ -110,8 +115,12 @@ fn sorted(query: usize, list: &[u32], documents: usize) -> Result<Vec<u32>> {
 }
 
 pub(crate) fn check_widths(queries: &Embeddings, documents: &Embeddings) -> Result<()> {
-    if queries.dim() != documents.dim() {
-        let (q, d) = (queries.dim(), documents.dim());
+    check_query_widths(queries, documents.dim())
+}
+
+pub(super) fn check_query_widths(queries: &Embeddings, documents: usize) -> Result<()> {
+    if queries.dim() != documents {
+        let (q, d) = (queries.dim(), documents);
         return Err(Error::invalid(format!("query vectors have {q} dimensions and document vectors {d}; use one encoder for both")));
     }
     Ok(())

@@ -3,6 +3,7 @@
 
 mod bm25;
 mod dense;
+mod mapped;
 mod stop_words;
 
 pub(crate) use bm25::check_offsets;
@@ -10,6 +11,7 @@ pub use bm25::{Bm25, Bm25Index, Bm25Settings, Idf};
 pub use dense::{Similarity, similarity, top_k};
 pub(crate) use dense::{check_directions, check_widths};
 pub use foils_kernels::topk::rank_order;
+pub use mapped::top_k_mapped;
 
 /// (document index, score), best first.
 pub type Ranking = Vec<(u32, f32)>;

@@ -1,5 +1,6 @@
 //! Embeddings as files: NumPy's `.npy` and safetensors, both also compressed with `.gz` or `.zst`.
 
+mod mapped;
 mod npy;
 mod tensors;
 #[cfg(test)]
@@ -8,6 +9,7 @@ mod tests;
 use super::lines;
 use crate::data::Embeddings;
 use crate::{Error, Result};
+pub use mapped::MappedEmbeddings;
 use std::io::Read;
 use std::path::Path;
 
@@ -59,8 +61,24 @@ fn unknown(path: &Path) -> Error {
     Error::file(path, None, "embeddings are kept in .npy and .safetensors files")
 }
 
+/// Where the numbers of a file lie.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    stored: Stored,
+    rows: usize,
+    dim: usize,
+    /// Column by column.
+    fortran: bool,
+    /// Bytes of the header.
+    header: usize,
+    /// Bytes before the numbers, those of the header among them.
+    begin: usize,
+    /// Bytes behind the numbers.
+    behind: usize,
+}
+
 /// How a number is stored; all little-endian.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Stored {
     F16,
     BF16,

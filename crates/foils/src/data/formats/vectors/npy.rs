@@ -1,6 +1,6 @@
 //! NumPy's `.npy`.
 
-use super::{Stored, expect_end, finished, lines, read_values};
+use super::{Layout, Stored, expect_end, finished, lines, read_values};
 use crate::data::Embeddings;
 use crate::files::AtomicFile;
 use crate::{Error, Result};
@@ -13,8 +13,19 @@ const LONGEST_HEADER: usize = 1024;
 
 pub(super) fn read(path: &Path) -> Result<Embeddings> {
     let mut source = lines::open(path)?;
-    let header = read_header(&mut source)
-        .and_then(|h| NpyHeader::from_reader(h.as_slice()))
+    let Layout { stored, rows, dim, fortran, .. } = layout(path, &mut source)?;
+    let mut values = read_values(path, &mut source, stored, rows, dim)?;
+    expect_end(path, &mut source)?;
+    if fortran {
+        values = (0..rows * dim).map(|i| values[(i % dim) * rows + i / dim]).collect();
+    }
+    finished(path, dim, values)
+}
+
+/// Reads the header.
+pub(super) fn layout(path: &Path, source: &mut dyn Read) -> Result<Layout> {
+    let (length, header) = read_header(source)
+        .and_then(|h| Ok((h.len(), NpyHeader::from_reader(h.as_slice())?)))
         .map_err(|e| Error::file(path, None, format!("does not begin as a .npy file of a plain array: {e}")))?;
     let stored = match &header.dtype() {
         DType::Plain(kind) => match kind.to_string().as_str() {
@@ -30,12 +41,7 @@ pub(super) fn read(path: &Path) -> Result<Embeddings> {
     let &[rows, dim] = shape.as_slice() else {
         return Err(Error::file(path, None, format!("has the shape {shape:?}; [rows, dim] is needed")));
     };
-    let mut values = read_values(path, &mut source, stored, rows, dim)?;
-    expect_end(path, &mut source)?;
-    if header.order() == Order::Fortran {
-        values = (0..rows * dim).map(|i| values[(i % dim) * rows + i / dim]).collect();
-    }
-    finished(path, dim, values)
+    Ok(Layout { stored, rows, dim, fortran: header.order() == Order::Fortran, header: length, begin: length, behind: 0 })
 }
 
 /// Everything before the data, once it looks like the header of a plain array: one dictionary with one tuple in it.

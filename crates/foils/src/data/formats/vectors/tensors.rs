@@ -1,6 +1,6 @@
 //! Safetensors.
 
-use super::{Stored, expect_end, fill, finished, lines, read_values};
+use super::{Layout, Stored, expect_end, fill, finished, lines, read_values};
 use crate::data::Embeddings;
 use crate::files::AtomicFile;
 use crate::{Error, Result};
@@ -15,9 +15,19 @@ const NAME: &str = "embeddings";
 const LONGEST_HEADER: u64 = 100_000_000;
 
 pub(super) fn read(path: &Path, name: Option<&str>) -> Result<Embeddings> {
+    let mut source = lines::open(path)?;
+    let Layout { stored, rows, dim, header, begin, behind, .. } = layout(path, &mut source, name)?;
+    skip(path, &mut source, begin - header)?;
+    let values = read_values(path, &mut source, stored, rows, dim)?;
+    skip(path, &mut source, behind)?;
+    expect_end(path, &mut source)?;
+    finished(path, dim, values)
+}
+
+/// Reads the header.
+pub(super) fn layout(path: &Path, source: &mut dyn Read, name: Option<&str>) -> Result<Layout> {
     let wrong = |message: String| Error::file(path, None, message);
     let cut_off = |e: std::io::Error| wrong(format!("cannot be read further, the file is damaged or cut off: {e}"));
-    let mut source = lines::open(path)?;
     let mut length = [0; 8];
     source.read_exact(&mut length).map_err(cut_off)?;
     let length = u64::from_le_bytes(length);
@@ -25,7 +35,7 @@ pub(super) fn read(path: &Path, name: Option<&str>) -> Result<Embeddings> {
         return Err(wrong(format!("is no safetensors file: it begins with a header of {length} bytes")));
     }
     let mut header = Vec::new();
-    source.by_ref().take(length).read_to_end(&mut header).map_err(cut_off)?;
+    source.take(length).read_to_end(&mut header).map_err(cut_off)?;
     if (header.len() as u64) < length {
         return Err(wrong(format!("is cut off in its header of {length} bytes")));
     }
@@ -44,11 +54,8 @@ pub(super) fn read(path: &Path, name: Option<&str>) -> Result<Embeddings> {
         return Err(wrong(format!("has the shape {:?}; [rows, dim] is needed", info.shape)));
     };
     let (begin, end) = info.data_offsets;
-    skip(path, &mut source, begin)?;
-    let values = read_values(path, &mut source, stored, rows, dim)?;
-    skip(path, &mut source, metadata.data_len() - end)?;
-    expect_end(path, &mut source)?;
-    finished(path, dim, values)
+    let header = 8 + header.len();
+    Ok(Layout { stored, rows, dim, fortran: false, header, begin: header + begin, behind: metadata.data_len() - end })
 }
 
 fn choose<'a>(metadata: &'a Metadata, name: Option<&str>) -> Result<&'a TensorInfo, String> {
