@@ -101,7 +101,7 @@ def machine():
 def table(results):
     """The README's table."""
     lines = ["| job | ours | extra memory | peer | its time | its extra memory | ratio of times | asked |", "|---|---|---|---|---|---|---|---|"]
-    ms = lambda m: "failed" if m["ms"] is None else f"{m['ms']:.4g} ms"
+    ms = lambda m: "failed" if m["ms"] is None else f"{m['ms']:.0f} ms" if m["ms"] >= 100 else f"{m['ms']:.3g} ms"
     mb = lambda m: "–" if m["extra_mb"] is None else f"{m['extra_mb']:.0f} MB"
     for name, job in JOBS.items():
         if name not in results["jobs"]:
