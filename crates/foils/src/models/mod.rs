@@ -6,9 +6,9 @@ pub mod image;
 mod lazy_adamw;
 mod load;
 mod momentum;
+mod pieces;
 mod static_encoder;
 mod tokens;
-mod words;
 
 pub use adapter::{Activation, Adapter, Head};
 pub use folder::{FolderWriter, ModuleEntry};

@@ -1,6 +1,6 @@
 //! Tokenising once: texts to the bags of token ids that a static table is averaged over.
 
-use super::words::{KnownWords, WordByWord};
+use super::pieces::{KnownPieces, PieceByPiece};
 use crate::{Error, Result};
 use foils_kernels::Bags;
 use rayon::prelude::*;
@@ -20,7 +20,7 @@ const REMEMBERED: usize = 1 << 25;
 /// and again, and tokenising costs far more than averaging.
 pub(super) struct TokenCache {
     tokenizer: Tokenizer,
-    word_by_word: Option<WordByWord>,
+    piece_by_piece: Option<PieceByPiece>,
     json: String,
     seen: Mutex<Seen>,
 }
@@ -46,7 +46,7 @@ impl TokenCache {
             tokenizer.with_truncation(Some(truncation)).map_err(|e| Error::invalid(format!("cannot cut at {max_length} tokens: {e}")))?;
         }
         let json = tokenizer.to_string(true).map_err(|e| Error::invalid(format!("the tokenizer cannot be written: {e}")))?;
-        Ok(Self { word_by_word: WordByWord::new(&tokenizer), tokenizer, json, seen: Mutex::default() })
+        Ok(Self { piece_by_piece: PieceByPiece::new(&tokenizer), tokenizer, json, seen: Mutex::default() })
     }
 
     /// The tokenizer as a `tokenizer.json`.
@@ -94,12 +94,12 @@ impl TokenCache {
     }
 
     fn tokenize(&self, texts: &[&str], which: &[usize]) -> Result<Bags> {
-        // Large enough for words to come again, small enough to be shared among threads.
-        let chunk = which.len().div_ceil(8 * rayon::current_num_threads()).clamp(64, 4096);
+        // Large enough for pieces to come again, small enough to be shared among threads.
+        let chunk = which.len().div_ceil(4 * rayon::current_num_threads()).clamp(64, 4096);
         let parts: Vec<Bags> = which
             .par_chunks(chunk)
             .map(|chunk| {
-                let (mut bags, mut known) = (Bags::default(), KnownWords::new());
+                let (mut bags, mut known) = (Bags::default(), KnownPieces::new());
                 for &i in chunk {
                     bags.push_mean(&mut self.tokens(texts[i], i + 1, &mut known)?);
                 }
@@ -111,8 +111,8 @@ impl TokenCache {
         Ok(bags)
     }
 
-    fn tokens(&self, text: &str, position: usize, known: &mut KnownWords) -> Result<Vec<u32>> {
-        let short_cut = self.word_by_word.as_ref().and_then(|words| words.tokens(&self.tokenizer, text, known));
+    fn tokens(&self, text: &str, position: usize, known: &mut KnownPieces) -> Result<Vec<u32>> {
+        let short_cut = self.piece_by_piece.as_ref().and_then(|words| words.tokens(&self.tokenizer, text, known));
         let tokens = match short_cut {
             Some(tokens) => tokens,
             None => {

@@ -1,29 +1,66 @@
 //! A short cut for tokenisers of Llama's kind: byte-pair encoding over the whole text with `▁` for a space.
 //!
 //! Such a model takes the text as one long word, and the library's merging of it costs more than everything else that a static
-//! encoder does. But where no token of the vocabulary holds a `▁` behind another character, no merge reaches across such a
-//! place: each word, with the spaces before it, can be merged alone, and the same words come again and again.
+//! encoder does. But where no token of the vocabulary holds two characters side by side, no merge reaches across that place:
+//! the pieces between such places can be merged alone, and the same pieces come again and again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::BPE;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationStrategy};
 use tokenizers::{Model, Tokenizer};
 
-const SPACE: char = '▁';
-
-/// What is left to know of a tokenizer that can be taken word by word.
-pub(super) struct WordByWord {
+/// What is to know of a tokenizer whose texts can be taken piece by piece.
+pub(super) struct PieceByPiece {
     /// Texts with one of these in them are for the tokenizer itself.
     added: Vec<String>,
     /// Tokens after which a text is cut.
     limit: usize,
+    joined: Joined,
 }
 
-/// The tokens of words that have been seen.
-pub(super) type KnownWords = HashMap<Box<str>, Box<[u32]>>;
+/// Which characters stand side by side in some token.
+struct Joined {
+    /// Bit `b` of entry `a` for two ASCII characters: nearly all that are asked for.
+    ascii: Vec<u128>,
+    others: HashSet<(char, char)>,
+}
 
-impl WordByWord {
+impl Joined {
+    fn new<'a>(vocabulary: impl Iterator<Item = &'a String>) -> Self {
+        let mut joined = Self { ascii: vec![0; 128], others: HashSet::new() };
+        for (a, b) in vocabulary.flat_map(|token| token.chars().zip(token.chars().skip(1))) {
+            if a.is_ascii() && b.is_ascii() {
+                joined.ascii[a as usize] |= 1 << (b as u32);
+            } else {
+                joined.others.insert((a, b));
+            }
+        }
+        joined
+    }
+
+    fn are(&self, a: char, b: char) -> bool {
+        if a.is_ascii() && b.is_ascii() { self.ascii[a as usize] >> (b as u32) & 1 == 1 } else { self.others.contains(&(a, b)) }
+    }
+
+    /// Where the first piece of a text ends.
+    fn end(&self, text: &str) -> usize {
+        let mut characters = text.char_indices();
+        let Some((_, mut before)) = characters.next() else { return 0 };
+        for (at, c) in characters {
+            if !self.are(before, c) {
+                return at;
+            }
+            before = c;
+        }
+        text.len()
+    }
+}
+
+/// The tokens of pieces that have been seen.
+pub(super) type KnownPieces = HashMap<Box<str>, Box<[u32]>>;
+
+impl PieceByPiece {
     /// `None` for a tokenizer of any other kind.
     pub fn new(tokenizer: &Tokenizer) -> Option<Self> {
         let bpe = model(tokenizer)?;
@@ -52,13 +89,14 @@ impl WordByWord {
         // Every byte has a token, so that no run of unknown characters is fused into one token.
         let vocabulary = bpe.get_vocab();
         let has_bytes = (0u8..=255).all(|byte| vocabulary.contains_key(&format!("<{byte:#04X}>")));
-        let crosses = |token: &String| token.trim_start_matches(SPACE).contains(SPACE);
-        (has_bytes && !vocabulary.keys().any(crosses))
-            .then(|| Self { added: added.into_values().map(|token| token.content).collect(), limit })
+        // … and is merged with nothing, since its own characters are not those of the text.
+        let alone = vocabulary.keys().all(|token| token.len() == "<0x00>".len() || !holds_byte(token));
+        let joined = Joined::new(vocabulary.keys());
+        (has_bytes && alone).then(|| Self { added: added.into_values().map(|token| token.content).collect(), limit, joined })
     }
 
     /// The tokens of `text`, as [`Tokenizer::encode_fast`] gives them without special tokens; `None` where only it can tell.
-    pub fn tokens(&self, tokenizer: &Tokenizer, text: &str, known: &mut KnownWords) -> Option<Vec<u32>> {
+    pub fn tokens(&self, tokenizer: &Tokenizer, text: &str, known: &mut KnownPieces) -> Option<Vec<u32>> {
         if text.is_empty() || self.added.iter().any(|token| text.contains(token.as_str())) {
             return None;
         }
@@ -67,15 +105,13 @@ impl WordByWord {
         let mut tokens = Vec::new();
         let mut rest = normal.as_str();
         while !rest.is_empty() && tokens.len() < self.limit {
-            let letters = rest.find(|c| c != SPACE).unwrap_or(rest.len());
-            let end = rest[letters..].find(SPACE).map_or(rest.len(), |at| letters + at);
-            let (word, behind) = rest.split_at(end);
-            match known.get(word) {
+            let (piece, behind) = rest.split_at(self.joined.end(rest));
+            match known.get(piece) {
                 Some(ids) => tokens.extend_from_slice(ids),
                 None => {
-                    let ids: Box<[u32]> = bpe.tokenize(word).ok()?.into_iter().map(|token| token.id).collect();
+                    let ids: Box<[u32]> = bpe.tokenize(piece).ok()?.into_iter().map(|token| token.id).collect();
                     tokens.extend_from_slice(&ids);
-                    known.insert(word.into(), ids);
+                    known.insert(piece.into(), ids);
                 }
             }
             rest = behind;
@@ -83,6 +119,11 @@ impl WordByWord {
         tokens.truncate(self.limit);
         Some(tokens)
     }
+}
+
+/// Whether something like `<0x1F>` is in a token.
+fn holds_byte(token: &str) -> bool {
+    token.match_indices("<0x").any(|(at, _)| token.as_bytes().get(at + 5) == Some(&b'>'))
 }
 
 fn model(tokenizer: &Tokenizer) -> Option<&BPE> {
@@ -98,12 +139,13 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    /// Llama's tokenizer in small: letters, runs of spaces, words with a space before them, bytes for the rest.
+    /// Llama's tokenizer in small: letters, runs of spaces, words with a space before them, one token across words, bytes for the rest.
     fn llama() -> Value {
         let mut tokens: Vec<String> = ["<unk>", "<s>"].map(String::from).to_vec();
         tokens.extend((0u8..=255).map(|byte| format!("<{byte:#04X}>")));
-        tokens.extend(["▁", "a", "b", "c", "é", "▁▁", "▁▁▁▁", "ab", "▁a", "▁ab", "bc", "▁▁a", "abc", "▁abc"].map(String::from));
-        let merges = ["▁ ▁", "a b", "▁▁ ▁▁", "▁ a", "▁ ab", "b c", "▁▁ a", "ab c", "a bc", "▁ab c", "▁ abc"];
+        tokens
+            .extend(["▁", "a", "b", "c", "é", "▁▁", "▁▁▁▁", "ab", "▁a", "▁ab", "bc", "▁▁a", "abc", "▁abc", "b▁", "b▁a"].map(String::from));
+        let merges = ["▁ ▁", "a b", "▁▁ ▁▁", "▁ a", "▁ ab", "b c", "▁▁ a", "ab c", "a bc", "▁ab c", "▁ abc", "b ▁", "b▁ a"];
         let vocabulary: serde_json::Map<String, Value> = tokens.into_iter().enumerate().map(|(id, t)| (t, id.into())).collect();
         let special = |id: u32, content: &str| json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true });
         json!({
@@ -122,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn word_by_word_gives_what_the_tokenizer_gives(
+        fn piece_by_piece_gives_what_the_tokenizer_gives(
             texts in prop::collection::vec("([abc é▁x\n]{0,12}|(ab|abc|  |    a|<s>|▁ b){0,6})", 1..8),
             limit in prop_oneof![Just(None), (1usize..9).prop_map(Some)],
         ) {
@@ -131,8 +173,8 @@ mod tests {
                 json["truncation"] = json!({ "direction": "Right", "max_length": limit, "strategy": "LongestFirst", "stride": 0 });
             }
             let tokenizer = tokenizer(&json);
-            let short_cut = WordByWord::new(&tokenizer).unwrap();
-            let mut known = KnownWords::new();
+            let short_cut = PieceByPiece::new(&tokenizer).unwrap();
+            let mut known = KnownPieces::new();
             for text in &texts {
                 let expected = tokenizer.encode_fast(text.as_str(), false).unwrap();
                 match short_cut.tokens(&tokenizer, text, &mut known) {
@@ -148,7 +190,7 @@ mod tests {
         let changed = |path: &str, value: Value| {
             let mut json = llama();
             *json.pointer_mut(path).unwrap() = value;
-            WordByWord::new(&tokenizer(&json)).is_some()
+            PieceByPiece::new(&tokenizer(&json)).is_some()
         };
         assert!(changed("/version", json!("1.0")));
         assert!(!changed("/normalizer", Value::Null));
@@ -159,15 +201,14 @@ mod tests {
         for (key, value) in [("byte_fallback", json!(false)), ("ignore_merges", json!(true)), ("dropout", json!(0.5))] {
             let mut json = llama();
             json["model"][key] = value;
-            assert!(WordByWord::new(&tokenizer(&json)).is_none(), "{key}");
+            assert!(PieceByPiece::new(&tokenizer(&json)).is_none(), "{key}");
         }
-        // A token with a space inside could be merged across words.
-        let mut crossing = llama();
-        crossing["model"]["vocab"]["a▁"] = json!(900);
-        assert!(WordByWord::new(&tokenizer(&crossing)).is_none());
+        let mut merged = llama();
+        merged["model"]["vocab"]["<0x0A>a"] = json!(900);
+        assert!(PieceByPiece::new(&tokenizer(&merged)).is_none());
         let mut no_byte = llama();
         no_byte["model"]["vocab"].as_object_mut().unwrap().remove("<0x41>");
-        assert!(WordByWord::new(&tokenizer(&no_byte)).is_none());
-        assert!(WordByWord::new(&crate::models::tests::tokenizer()).is_none());
+        assert!(PieceByPiece::new(&tokenizer(&no_byte)).is_none());
+        assert!(PieceByPiece::new(&crate::models::tests::tokenizer()).is_none());
     }
 }
