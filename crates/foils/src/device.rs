@@ -1,6 +1,7 @@
 //! Where tensors are computed: the CPU, or a graphics card through one of Burn's backends, chosen by name at run time.
 //!
-//! The CPU is always there. The others need a build with the feature of their name (`cuda`, `vulkan`, `metal`).
+//! The CPU is always there. The others need a build with the feature of their name (`cuda`, `vulkan`,
+//! `metal`, `wgpu`).
 
 use crate::{Error, Result};
 use burn::tensor::Device;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// The name of a device: `cpu`, `cuda`, `vulkan` or `metal`, the latter three with `:N` for the N-th of its kind (from 0).
+/// The name of a device: `cpu`, `cuda`, `vulkan`, `metal` or `wgpu`, all but the first with `:N` for the N-th of its kind (from 0).
 ///
 /// ```
 /// use foils::device::DeviceName;
@@ -25,10 +26,13 @@ pub enum DeviceName {
     Cpu,
     /// An NVIDIA card.
     Cuda(usize),
-    /// A device with a Vulkan driver; integrated and software ones count after the others.
+    /// A device with a Vulkan driver, by shaders in SPIR-V; integrated and software ones count after the others.
     Vulkan(usize),
     /// An Apple graphics processor.
     Metal(usize),
+    /// A device of any graphics interface, by portable shaders (WGSL): slower than the others, but drivers that stumble over those
+    /// run it, software ones too. Build with this feature alone: beside `vulkan` or `metal`, theirs are taken.
+    Wgpu(usize),
 }
 
 impl DeviceName {
@@ -47,6 +51,7 @@ impl DeviceName {
             Self::Cuda(index) => (all_cuda()?, index),
             Self::Vulkan(index) => (all_vulkan()?, index),
             Self::Metal(index) => (all_metal()?, index),
+            Self::Wgpu(index) => (all_wgpu()?, index),
         };
         let count = devices.len();
         devices.into_iter().nth(index).ok_or_else(|| {
@@ -65,6 +70,7 @@ impl DeviceName {
             Self::Cuda(index) => ("cuda", index),
             Self::Vulkan(index) => ("vulkan", index),
             Self::Metal(index) => ("metal", index),
+            Self::Wgpu(index) => ("wgpu", index),
         }
     }
 }
@@ -73,8 +79,11 @@ impl FromStr for DeviceName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let unknown =
-            || Error::invalid(format!("there is no kind of device {text:?}; give cpu, cuda, cuda:N, vulkan, vulkan:N, metal or metal:N"));
+        let unknown = || {
+            Error::invalid(format!(
+                "there is no kind of device {text:?}; give cpu, cuda, vulkan, metal or wgpu, or cuda:N and so on for the N-th"
+            ))
+        };
         let (kind, index) = match text.split_once(':') {
             None => (text, None),
             Some((kind, index)) => (kind, Some(index.parse::<usize>().map_err(|_| unknown())?)),
@@ -84,6 +93,7 @@ impl FromStr for DeviceName {
             ("cuda", index) => Ok(Self::Cuda(index.unwrap_or(0))),
             ("vulkan", index) => Ok(Self::Vulkan(index.unwrap_or(0))),
             ("metal", index) => Ok(Self::Metal(index.unwrap_or(0))),
+            ("wgpu", index) => Ok(Self::Wgpu(index.unwrap_or(0))),
             _ => Err(unknown()),
         }
     }
@@ -117,7 +127,8 @@ fn title(kind: &str) -> &'static str {
     match kind {
         "cuda" => "CUDA",
         "vulkan" => "Vulkan",
-        _ => "Metal",
+        "metal" => "Metal",
+        _ => "wgpu",
     }
 }
 
@@ -139,6 +150,7 @@ macro_rules! devices {
 devices!(all_cuda, "cuda", Cuda);
 devices!(all_vulkan, "vulkan", Vulkan);
 devices!(all_metal, "metal", Metal);
+devices!(all_wgpu, "wgpu", Wgpu);
 
 #[cfg(test)]
 mod tests {
@@ -152,6 +164,7 @@ mod tests {
             ("cuda:1", DeviceName::Cuda(1)),
             ("vulkan:12", DeviceName::Vulkan(12)),
             ("metal", DeviceName::Metal(0)),
+            ("wgpu:2", DeviceName::Wgpu(2)),
         ] {
             assert_eq!(text.parse::<DeviceName>().unwrap(), name);
             assert_eq!(name.to_string(), text);
@@ -160,7 +173,7 @@ mod tests {
         assert_eq!("cuda:0".parse::<DeviceName>().unwrap(), DeviceName::Cuda(0));
         for wrong in ["", "gpu", "cpu:0", "CUDA", "cuda:", "cuda:-1", "cuda:x", "vulkan:1:2", " cpu"] {
             let message = wrong.parse::<DeviceName>().unwrap_err().to_string();
-            assert!(message.contains(&format!("{wrong:?}")) && message.contains("vulkan:N"), "{message}");
+            assert!(message.contains(&format!("{wrong:?}")) && message.contains("cuda:N"), "{message}");
         }
     }
 

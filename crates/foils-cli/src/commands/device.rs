@@ -7,7 +7,7 @@ use foils::models::{self, Trainable};
 /// Where vectors are computed.
 #[derive(clap::Args)]
 pub struct DeviceArg {
-    /// Where to compute dense layers: cpu, cuda, cuda:N, vulkan, vulkan:N, metal (each needs a build with that feature).
+    /// Where to compute dense layers: cpu, cuda, vulkan, metal, wgpu (each needs a build with that feature), or cuda:1 and so on.
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
 }

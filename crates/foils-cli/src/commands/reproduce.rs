@@ -24,7 +24,7 @@ pub struct Args {
     /// The same recipe on so little data that it ends within a minute: tests the recipe, not the paper.
     #[arg(long)]
     quick: bool,
-    /// Where models are trained: cpu, cuda, cuda:N, vulkan, vulkan:N, metal (each needs a build with that feature).
+    /// Where models are trained: cpu, cuda, vulkan, metal, wgpu (each needs a build with that feature), or cuda:1 and so on.
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
     /// Print the report as one JSON object.

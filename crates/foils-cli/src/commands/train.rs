@@ -121,8 +121,8 @@ pub struct SettingArgs {
     /// Stop after this many minutes; 0: no limit [default: 0].
     #[arg(long, help_heading = "Training")]
     max_minutes: Option<f64>,
-    /// Where vectors, losses and dense layers are computed: cpu, cuda, cuda:N, vulkan, vulkan:N, metal (each needs a build
-    /// with that feature) [default: cpu].
+    /// Where vectors, losses and dense layers are computed: cpu, cuda, vulkan, metal, wgpu (each needs a build with
+    /// that feature), or cuda:1 and so on [default: cpu].
     #[arg(long, help_heading = "Training")]
     device: Option<DeviceName>,
 }

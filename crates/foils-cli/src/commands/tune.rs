@@ -60,8 +60,8 @@ pub struct Args {
     /// The peak learning rate.
     #[arg(long)]
     learning_rate: Option<f64>,
-    /// Where vectors, losses and dense layers are computed: cpu, cuda, cuda:N, vulkan, vulkan:N, metal (each needs a build
-    /// with that feature) [default: cpu].
+    /// Where vectors, losses and dense layers are computed: cpu, cuda, vulkan, metal, wgpu (each needs a build with
+    /// that feature), or cuda:1 and so on [default: cpu].
     #[arg(long)]
     device: Option<DeviceName>,
     /// Train every way of mining in full over so many seeds and print the table, instead of tuning once.
