@@ -101,6 +101,46 @@ fn ordered_dot_lanes<T: Real>(a: &[T], b: &[T]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
+/// So many values from the first one on are below the bar for certain: all, or a multiple of 32. What is NaN is not below it.
+pub(crate) fn below<T: Real>(row: &[T], bar: T) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if features().avx512 {
+            // SAFETY: the processor has the features that the function is compiled for, as just asked.
+            return unsafe { below_avx512(row, bar) };
+        }
+        if features().avx2 {
+            // SAFETY: as above.
+            return unsafe { below_avx2(row, bar) };
+        }
+    }
+    below_lanes(row, bar)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+fn below_avx512<T: Real>(row: &[T], bar: T) -> usize {
+    below_lanes(row, bar)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn below_avx2<T: Real>(row: &[T], bar: T) -> usize {
+    below_lanes(row, bar)
+}
+
+#[inline(always)]
+fn below_lanes<T: Real>(row: &[T], bar: T) -> usize {
+    const LANES: usize = 32;
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let are_below = |values: &[T]| values.iter().fold(true, |all, &x| all & (x < bar));
+    match chunks.iter().position(|chunk| !are_below(chunk)) {
+        Some(chunk) => chunk * LANES,
+        None if are_below(rest) => row.len(),
+        None => row.len() - rest.len(),
+    }
+}
+
 macro_rules! plain_row_operations {
     ($t:ty) => {
         fn largest(row: &[$t]) -> $t {
@@ -252,6 +292,21 @@ mod tests {
         assert_eq!(f64::exp_sum(&mut row, 3.0), 1.0);
         assert_eq!(row, [0.0, 1.0]);
         assert!(f32::exp_sum(&mut [f32::NAN; 3], 0.0).is_nan());
+    }
+
+    #[test]
+    fn values_below_a_bar_are_passed_over() {
+        for n in [0, 1, 31, 32, 33, 100, 129] {
+            let mut row = vec![1f32; n];
+            assert_eq!((below(&row, 2.0), below(&row, f32::NAN)), (n, 0));
+            for at in 0..n {
+                for not_below in [2.0, f32::NAN] {
+                    row[at] = not_below;
+                    assert_eq!(below(&row, 2.0), at / 32 * 32, "{at} of {n}");
+                    row[at] = 1.0;
+                }
+            }
+        }
     }
 
     #[test]

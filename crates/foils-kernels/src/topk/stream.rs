@@ -125,8 +125,8 @@ impl<'a, T: Real> TopK<'a, T> {
         self.seen += n;
     }
 
-    /// The bytes that a block takes, while it is searched, for each of its documents; beyond these there are the queries' coded
-    /// rows and shortlists of at most 8k + 512 entries for each query that is searched at the moment.
+    /// The bytes that a block takes, while it is searched, for each of its documents; beyond these there are the queries'
+    /// coded rows, or packed ones for each thread that searches without them, and shortlists of at most 8k + 512 entries for each query that is searched at the moment.
     pub fn bytes_for_each_document(&self) -> usize {
         if self.engine.is_some() { screen::Documents::bytes(self.dim) } else { 0 }
     }
