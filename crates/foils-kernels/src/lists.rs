@@ -26,6 +26,22 @@ impl<'a> Lists<'a> {
         if self.offsets.is_empty() { &[] } else { &self.indices[self.offsets[i]..self.offsets[i + 1]] }
     }
 
+    /// Whether list `i` has an index, for any two: what [`crate::topk::top_k`] takes out. Looked for by halving.
+    ///
+    /// ```
+    /// use foils_kernels::{Lists, topk::top_k};
+    /// let excluded = Lists::new(&[0, 2, 2], &[0, 2]);
+    /// let found = top_k(&[1.0f32, 2.0], &[3.0, 4.0, 5.0], 1, 1, excluded.members());
+    /// assert_eq!(found, [[(1, 4.0)], [(2, 10.0)]]);
+    /// ```
+    ///
+    /// # Panics
+    /// When a list does not ascend (an index may come twice); what it returns, when there is no list `i`.
+    pub fn members(self) -> impl Fn(usize, u32) -> bool + Sync + 'a {
+        assert!(self.are_sorted(), "the indices of a list must ascend");
+        move |i, index| self.get(i).binary_search(&index).is_ok()
+    }
+
     /// Whether every list ascends.
     pub(crate) fn are_sorted(&self) -> bool {
         self.offsets.windows(2).all(|w| self.indices[w[0]..w[1]].is_sorted())

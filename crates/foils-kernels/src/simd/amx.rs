@@ -1,5 +1,6 @@
-//! Products of 32 × 32 by AMX, the tiles of x86-64, in bf16 with sums in f32: by inline assembly, since the intrinsics are not
-//! stable. Linux only, where a process asks once for leave to use tiles.
+//! AMX, the tiles of x86-64: setting them up, and products of 32 × 32 in bf16 with sums in f32 (8-bit integers are in
+//! [`super::int8`]). By inline assembly, since the intrinsics are not stable. Linux only, where a process asks once for leave to
+//! use tiles.
 //!
 //! Numbers that are denormal in bf16, and sums that are denormal in f32, count as 0 here.
 
@@ -35,7 +36,7 @@ pub(super) fn permitted() -> bool {
     result == 0
 }
 
-/// The tiles of this thread, set up as eight of 16 rows of 64 bytes, until it is dropped.
+/// The tiles of this thread, set up as eight of so many rows of 64 bytes, until it is dropped.
 pub(crate) struct Tiles(PhantomData<*const ()>);
 
 #[repr(C, align(64))]
@@ -49,15 +50,14 @@ struct Configuration {
 
 impl Tiles {
     /// # Safety
-    /// The processor has AMX, the operating system permits it, and this thread has no other `Tiles`.
-    pub(super) unsafe fn new() -> Self {
-        let eight = |i: usize, value: u8| if i < 8 { value } else { 0 };
+    /// The processor has AMX, the operating system permits it, this thread has no other `Tiles`, and each has 1 to 16 rows.
+    pub(super) unsafe fn new(rows: [u8; 8]) -> Self {
         let configuration = Configuration {
             palette: 1,
             start_row: 0,
             reserved: [0; 14],
-            row_bytes: std::array::from_fn(|i| eight(i, 64).into()),
-            rows: std::array::from_fn(|i| eight(i, 16)),
+            row_bytes: std::array::from_fn(|i| if i < 8 { 64 } else { 0 }),
+            rows: std::array::from_fn(|i| rows.get(i).copied().unwrap_or(0)),
         };
         // SAFETY: AMX is there, as the caller has seen to, and reads 64 bytes of a valid configuration.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, readonly)) };

@@ -17,12 +17,19 @@ thread_local! {
         const { RefCell::new(State { configured: false, row_bytes: [0; 8], rows: [0; 8], tiles: [[[0; 64]; 16]; 8] }) };
 }
 
+static INSTALLED: OnceLock<bool> = OnceLock::new();
+
+/// Whether [`install`] was called on a processor without AMX.
+pub(crate) fn is_installed() -> bool {
+    INSTALLED.get() == Some(&true)
+}
+
 /// Installs the emulation, once for the process, where the processor has no AMX.
 pub(crate) fn install() {
-    static DONE: OnceLock<()> = OnceLock::new();
-    DONE.get_or_init(|| {
-        if super::features().amx_bf16 {
-            return;
+    INSTALLED.get_or_init(|| {
+        let found = super::features();
+        if found.amx_bf16 || found.amx_int8 || !found.avx512 {
+            return false;
         }
         // SAFETY: the handler has the signature that SA_SIGINFO asks for, and touches nothing but what the instruction that
         // raised the signal would touch, and a thread-local variable without initialisation or destructor.
@@ -32,6 +39,7 @@ pub(crate) fn install() {
             action.sa_flags = libc::SA_SIGINFO;
             assert_eq!(libc::sigaction(libc::SIGILL, &action, std::ptr::null_mut()), 0);
         }
+        true
     });
 }
 
@@ -75,7 +83,6 @@ unsafe fn execute(state: &mut State, code: &[u8; 11], registers: &[usize; 16]) -
     let (prefix, vvvv) = (third & 3, (!third >> 3 & 15) as usize);
     let (reg, rm) = ((modrm >> 3 & 7) as usize, (modrm & 7) as usize);
     const NONE: u8 = 0;
-    const X66: u8 = 1;
     const XF3: u8 = 2;
     const XF2: u8 = 3;
     let in_registers = modrm >> 6 == 3;
@@ -121,12 +128,8 @@ unsafe fn execute(state: &mut State, code: &[u8; 11], registers: &[usize; 16]) -
             unsafe { state.bf16(reg, rm, vvvv) };
             Some(5)
         }
-        (XF2, 0x5e, true) => {
-            state.bytes(reg, rm, vvvv, |a, b| i32::from(a as i8) * i32::from(b as i8));
-            Some(5)
-        }
-        (X66, 0x5e, true) => {
-            state.bytes(reg, rm, vvvv, |a, b| i32::from(a) * i32::from(b as i8));
+        (XF3, 0x5e, true) => {
+            state.bytes(reg, rm, vvvv);
             Some(5)
         }
         _ => None,
@@ -212,15 +215,15 @@ impl State {
         }
     }
 
-    /// TDPBSSD and its like: products of bytes are added to 32-bit integers, which wrap around.
-    fn bytes(&mut self, to: usize, a: usize, b: usize, product: impl Fn(u8, u8) -> i32) {
+    /// TDPBSUD: products of signed bytes with unsigned ones are added to 32-bit integers, which wrap around.
+    fn bytes(&mut self, to: usize, a: usize, b: usize) {
         let (rows, columns, depth) = self.shape(to, a, b);
         for row in 0..rows {
             for column in 0..columns {
                 let mut sum = i32::from_le_bytes(self.four(to, row, column));
                 for k in 0..depth {
                     let (x, y) = (self.four(a, row, k), self.four(b, k, column));
-                    sum = x.into_iter().zip(y).fold(sum, |sum, (x, y)| sum.wrapping_add(product(x, y)));
+                    sum = x.into_iter().zip(y).fold(sum, |sum, (x, y)| sum.wrapping_add(i32::from(x as i8) * i32::from(y)));
                 }
                 self.tiles[to][row][4 * column..][..4].copy_from_slice(&sum.to_le_bytes());
             }

@@ -62,7 +62,7 @@ fn amx() -> (bool, bool) {
     }
     // SAFETY: the processor has XSAVE and the operating system uses it, as just asked.
     let found = amx_bits(__cpuid_count(7, 0).edx, unsafe { xcr0() });
-    if found.0 && super::amx::permitted() { found } else { (false, false) }
+    if (found.0 || found.1) && super::amx::permitted() { found } else { (false, false) }
 }
 
 #[cfg(all(target_arch = "x86_64", not(target_os = "linux"), not(miri)))]

@@ -149,7 +149,7 @@ impl Session {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             // SAFETY: a level is only chosen where the processor has its features, and nothing but a session, of which a
             // product makes one, sets up tiles.
-            tiles: level.is_amx().then(|| unsafe { super::amx::Tiles::new() }),
+            tiles: level.is_amx().then(|| unsafe { super::amx::Tiles::new([16; 8]) }),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! depends on the two vectors alone. Equal documents therefore tie exactly, and the result is the same bits for every block
 //! size, thread count and machine, screened or not.
 
+mod corpus;
 mod exact;
 mod screen;
 mod shortlist;
@@ -14,6 +15,7 @@ mod stream;
 mod tests;
 
 use crate::Real;
+pub use corpus::Corpus;
 use rayon::prelude::*;
 use std::cmp::Ordering;
 pub use stream::TopK;
@@ -51,7 +53,8 @@ pub fn make_unit_rows<T: Real>(rows: &mut [T], dim: usize) {
 }
 
 /// The `k` documents with the largest inner product for each query: (index, score), score descending, ties to the lower index.
-/// `excluded(query, document)` takes documents out; fewer than `k` come back when fewer are left.
+/// `excluded(query, document)` takes documents out (lists of them: [`crate::Lists::members`]); fewer than `k` come back when fewer
+/// are left. Documents that are searched again are better kept as a [`Corpus`].
 ///
 /// `queries` is `[q, dim]`, `documents` `[n, dim]`, row-major. Memory beyond the result is an 8-bit copy of 65,536 documents and
 /// O(q · k), never q × n. Values should be finite; a document whose score is NaN is left out.

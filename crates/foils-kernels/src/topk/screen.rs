@@ -7,7 +7,7 @@
 use super::exact::norm;
 use super::shortlist::{Rows, Shortlist};
 use crate::Real;
-use crate::simd::int8::{self, COLUMNS, Columns, Engine, LeftGroup, Limit, ROWS, RightGroup, Tile};
+use crate::simd::int8::{self, COLUMNS, Columns, Engine, Limit, ROWS, RightGroup, Tile};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -17,7 +17,8 @@ const LARGEST_NORM: f64 = 1e30;
 /// Coded queries, six in a tile.
 pub(super) struct Queries {
     groups: usize,
-    tiles: Vec<LeftGroup>,
+    /// Each of six times so many groups, in the order that the engine reads.
+    tiles: Vec<i32>,
     starts: Vec<[i32; ROWS]>,
     factors: Vec<Factor>,
 }
@@ -66,11 +67,11 @@ fn below(x: f64) -> f32 {
 impl Queries {
     /// Codes `[q, dim]` queries for a tile engine.
     pub(super) fn new<T: Real>(engine: Engine, queries: &[T], dim: usize) -> Self {
-        let groups = dim.div_ceil(4);
+        let groups = engine.groups(dim);
         let tiles = (queries.len() / dim).div_ceil(ROWS);
         let mut coded = Self {
             groups,
-            tiles: vec![[0; ROWS]; tiles * groups],
+            tiles: vec![0; tiles * groups * ROWS],
             starts: vec![[0; ROWS]; tiles],
             factors: Vec::with_capacity(tiles * ROWS),
         };
@@ -80,8 +81,10 @@ impl Queries {
             let quantised = int8::quantise(query, engine.left_levels(), &mut codes[..dim]);
             coded.factors.push(Factor::new(query, &quantised));
             coded.starts[tile][row] = int8::start(&codes);
-            let groups = coded.tiles[tile * groups..].iter_mut();
-            groups.zip(codes.as_chunks().0).for_each(|(group, four)| group[row] = int8::left_group(*four));
+            let own = &mut coded.tiles[tile * groups * ROWS..][..groups * ROWS];
+            for (group, four) in codes.as_chunks().0.iter().enumerate() {
+                own[engine.left_place(groups, row, group)] = int8::left_group(*four);
+            }
         }
         coded
     }
@@ -93,12 +96,14 @@ pub(super) struct Documents {
     groups: usize,
     panels: Vec<RightGroup>,
     columns: Vec<Columns>,
+    /// Not less than any norm; infinite when a row is not finite.
+    pub(super) largest_norm: f64,
 }
 
 impl Documents {
-    /// Codes `[n, dim]` documents in place of what was held; returns a bound on the norms, infinite when a row is not finite.
-    pub(super) fn fill<T: Real>(&mut self, documents: &[T], dim: usize) -> f64 {
-        self.groups = dim.div_ceil(4);
+    /// Codes `[n, dim]` documents for a tile engine in place of what was held.
+    pub(super) fn fill<T: Real>(&mut self, engine: Engine, documents: &[T], dim: usize) {
+        self.groups = engine.groups(dim);
         let panels = (documents.len() / dim).div_ceil(COLUMNS);
         self.panels.resize(panels * self.groups, RightGroup([0; COLUMNS]));
         self.columns.resize(panels, Columns { scale: [0.0; COLUMNS], residual: [0.0; COLUMNS], norm: [0.0; COLUMNS] });
@@ -115,12 +120,13 @@ impl Documents {
             }
             largest
         };
-        panels.map_init(|| vec![0i8; dim.div_ceil(4) * 4], code).reduce(|| 0.0, f64::max)
+        let groups = self.groups;
+        self.largest_norm = panels.map_init(|| vec![0i8; groups * 4], code).reduce(|| 0.0, f64::max);
     }
 
     /// Bytes that a document takes, at most one panel's more in all.
-    pub(super) fn bytes(dim: usize) -> usize {
-        dim.div_ceil(4) * 4 + size_of::<Columns>() / COLUMNS
+    pub(super) fn bytes(engine: Engine, dim: usize) -> usize {
+        engine.groups(dim) * 4 + size_of::<Columns>() / COLUMNS
     }
 }
 
@@ -149,7 +155,7 @@ impl<T: Real, F: Fn(usize, u32) -> bool> Scan<'_, T, F> {
             let right = &self.documents.panels[panel * groups..][..*groups];
             let columns = &self.documents.columns[panel];
             for (at, limits) in limits.iter_mut().enumerate() {
-                self.engine.tile(&tiles[at * groups..][..*groups], &starts[at], right, &mut tile);
+                self.engine.tile(&tiles[at * groups * ROWS..][..groups * ROWS], &starts[at], right, &mut tile);
                 let hits = int8::may_reach(&tile, columns, limits);
                 for (j, (hits, row)) in hits.into_iter().zip(at * ROWS..shortlists.len()).enumerate() {
                     let mut hits = hits & valid;
@@ -200,7 +206,7 @@ pub(super) fn reaches(engine: Engine, queries: &Queries, documents: &Documents, 
 fn tile(engine: Engine, queries: &Queries, documents: &Documents, query: usize, document: usize) -> Tile {
     let (groups, at, panel) = (queries.groups, query / ROWS, document / COLUMNS);
     let mut tile = Tile([[0; COLUMNS]; ROWS]);
-    let (left, right) = (&queries.tiles[at * groups..][..groups], &documents.panels[panel * groups..][..groups]);
+    let (left, right) = (&queries.tiles[at * groups * ROWS..][..groups * ROWS], &documents.panels[panel * groups..][..groups]);
     engine.tile(left, &queries.starts[at], right, &mut tile);
     tile
 }

@@ -48,6 +48,11 @@ struct Chunk<T> {
     pause: usize,
 }
 
+/// What rows of this width are screened with, if screening them is quicker than multiplying them as they are.
+pub(super) fn screening_engine(dim: usize) -> Option<Engine> {
+    Some(Engine::best()).filter(|engine| engine.is_fast() && (NARROWEST..=int8::WIDEST).contains(&dim))
+}
+
 impl<'a, T: Real> TopK<'a, T> {
     /// For `[q, dim]` queries. A screen with 8-bit products is used where the processor multiplies those fast enough and there
     /// are enough queries.
@@ -56,13 +61,11 @@ impl<'a, T: Real> TopK<'a, T> {
     /// When `dim` is 0 or the length is no multiple of it.
     pub fn new(queries: &'a [T], dim: usize, k: usize) -> Self {
         assert!(dim > 0 && queries.len().is_multiple_of(dim), "rows are not of width {dim}");
-        let pays = queries.len() / dim >= FEWEST_QUERIES && dim >= NARROWEST;
-        let engine = Some(Engine::best()).filter(|engine| pays && *engine == Engine::Vnni);
-        Self::with_engine(queries, dim, k, engine)
+        let pays = queries.len() / dim >= FEWEST_QUERIES;
+        Self::with_engine(queries, dim, k, screening_engine(dim).filter(|_| pays))
     }
 
     pub(super) fn with_engine(queries: &'a [T], dim: usize, k: usize, engine: Option<Engine>) -> Self {
-        let engine = engine.filter(|_| dim <= int8::WIDEST);
         let q = queries.len() / dim;
         let rows = q.div_ceil(q.div_ceil(QUERIES).max(1).next_multiple_of(rayon::current_num_threads())).max(1);
         let chunk = |queries: &[T]| Chunk {
@@ -85,6 +88,23 @@ impl<'a, T: Real> TopK<'a, T> {
     /// # Panics
     /// When the length is no multiple of `dim` or an index does not fit 32 bits.
     pub fn block(&mut self, first: u32, documents: &[T], excluded: impl Fn(usize, u32) -> bool + Sync) {
+        let mut coded = std::mem::take(&mut self.coded);
+        let screen = self.engine.filter(|_| self.k > 0 && self.chunks.iter().any(|chunk| chunk.pause == 0));
+        if let Some(engine) = screen {
+            coded.fill(engine, documents, self.dim);
+        }
+        self.search(first, documents, screen.map(|_| &coded), excluded);
+        self.coded = coded;
+    }
+
+    /// [`TopK::block`] of documents that are coded already.
+    pub(super) fn search(
+        &mut self,
+        first: u32,
+        documents: &[T],
+        coded: Option<&screen::Documents>,
+        excluded: impl Fn(usize, u32) -> bool + Sync,
+    ) {
         let dim = self.dim;
         assert!(documents.len().is_multiple_of(dim), "rows are not of width {dim}");
         let n = documents.len() / dim;
@@ -92,13 +112,12 @@ impl<'a, T: Real> TopK<'a, T> {
         if n == 0 || self.k == 0 {
             return;
         }
-        let screened = self.engine.is_some() && self.chunks.iter().any(|chunk| chunk.pause == 0);
-        let largest_norm = if screened { self.coded.fill(documents, dim) } else { exact::largest_norm(documents, dim) };
+        let largest_norm = coded.map_or_else(|| exact::largest_norm(documents, dim), |coded| coded.largest_norm);
         let rows = self.chunks.first().map_or(1, |chunk| chunk.shortlists.len());
         // Few queries are not enough work for all threads: then the documents are split as well.
         let parts = rayon::current_num_threads().div_ceil(self.chunks.len().max(1)).min(n.div_ceil(STRIDE));
         let part = n.div_ceil(parts).next_multiple_of(int8::COLUMNS);
-        let block = Block { first, documents, dim, largest_norm, engine: self.engine, coded: &self.coded, k: self.k };
+        let block = Block { first, documents, dim, largest_norm, screen: self.engine.zip(coded), k: self.k };
         let seen = self.seen;
         let queries = self.queries.par_chunks(rows * dim);
         self.chunks.par_iter_mut().zip(queries).enumerate().for_each(|(at, (chunk, queries))| {
@@ -128,7 +147,7 @@ impl<'a, T: Real> TopK<'a, T> {
     /// The bytes that a block takes, while it is searched, for each of its documents; beyond these there are the queries'
     /// coded rows, or packed ones for each thread that searches without them, and shortlists of at most 8k + 512 entries for each query that is searched at the moment.
     pub fn bytes_for_each_document(&self) -> usize {
-        if self.engine.is_some() { screen::Documents::bytes(self.dim) } else { 0 }
+        self.engine.map_or(0, |engine| screen::Documents::bytes(engine, self.dim))
     }
 
     /// How many documents have been scored exactly so far, for all queries together: what the screen did not rule out.
@@ -149,8 +168,7 @@ struct Block<'a, T> {
     dim: usize,
     k: usize,
     largest_norm: f64,
-    engine: Option<Engine>,
-    coded: &'a screen::Documents,
+    screen: Option<(Engine, &'a screen::Documents)>,
 }
 
 impl<T: Real> Block<'_, T> {
@@ -169,8 +187,8 @@ impl<T: Real> Block<'_, T> {
         let pays = |shortlists: &[Shortlist<T>]| scored(shortlists) - before <= allowed;
         let rows = Rows { dim: self.dim, queries, documents: self.documents, first: self.first };
         let mut start = range.start;
-        if let (Some(engine), Some(coded)) = (self.engine, coded) {
-            let scan = screen::Scan { engine, rows, queries: coded, documents: self.coded, excluded: &excluded };
+        if let (Some((engine, documents)), Some(queries)) = (self.screen, coded) {
+            let scan = screen::Scan { engine, rows, queries, documents, excluded: &excluded };
             while start < range.end && pays(shortlists) {
                 let end = (start + STRIDE).min(range.end);
                 scan.range(start..end, shortlists);

@@ -1,5 +1,6 @@
 use super::shortlist::{Rows, Shortlist, settle};
 use super::*;
+use crate::Lists;
 use crate::simd::int8::Engine;
 use proptest::prelude::*;
 
@@ -19,7 +20,7 @@ fn naive<T: Real>(queries: &[T], documents: &[T], dim: usize, k: usize, excluded
 /// How it was searched, and the rankings.
 type Found<T> = (Option<Engine>, Vec<Vec<(u32, T)>>);
 
-/// Every way of searching, the documents cut into blocks of `block`.
+/// Every way of searching, the documents cut into blocks of `block`; with emulated AMX, which takes long, few tiles only.
 fn every_way<T: Real>(
     queries: &[T],
     documents: &[T],
@@ -28,7 +29,9 @@ fn every_way<T: Real>(
     block: usize,
     excluded: impl Fn(usize, u32) -> bool + Sync,
 ) -> Vec<Found<T>> {
-    let engines = Engine::all().into_iter().map(Some).chain([None]);
+    let n = documents.len() / dim;
+    let tiles = (queries.len() / dim).div_ceil(6) * n.div_ceil(block) * block.min(n).div_ceil(64);
+    let engines = Engine::all().into_iter().filter(|engine| *engine != Engine::Amx || tiles <= 60).map(Some).chain([None]);
     let search = |engine| {
         let mut best = TopK::with_engine(queries, dim, k, engine);
         for (at, documents) in documents.chunks(block * dim).enumerate() {
@@ -119,14 +122,34 @@ proptest! {
         }
     }
 
+    /// Documents coded once, searched by blocks of queries of which the last may be few; and lists of what is excluded.
+    #[test]
+    fn a_corpus_and_lists_agree_with_naive_code(q in 1usize..70, n in 0usize..200, dim in 1usize..40, k in 0usize..30, seed in any::<u64>(), lists in prop::collection::vec(prop::collection::vec(0u32..200, 0..30), 70)) {
+        let (queries, documents) = (adversarial(q, dim, seed), adversarial(n, dim, seed ^ 0x7777));
+        let mut lists = lists[..q].to_vec();
+        lists.iter_mut().for_each(|list| list.sort_unstable());
+        let offsets: Vec<usize> = std::iter::once(0).chain(lists.iter().scan(0, |sum, list| { *sum += list.len(); Some(*sum) })).collect();
+        let indices = lists.concat();
+        let members = Lists::new(&offsets, &indices).members();
+        let expected = naive(&queries, &documents, dim, k, |q, d| lists[q].contains(&d));
+        prop_assert_eq!(&top_k(&queries, &documents, dim, k, &members), &expected);
+        for engine in Engine::all().into_iter().map(Some).chain([None]) {
+            let corpus = Corpus::with_engine(&documents, dim, engine);
+            let block = |at: usize| corpus.top_k(&queries[at * dim..(at + 50).min(q) * dim], k, |row, d| members(at + row, d));
+            let found: Vec<_> = (0..q).step_by(50).flat_map(block).collect();
+            prop_assert_eq!(&found, &expected, "{:?}", engine);
+        }
+    }
+
     /// The certificate itself: every score lies between its bounds, and what may reach the bar is not passed over.
     #[test]
     fn bounds_of_the_screen_hold(n in 1usize..130, dim in 1usize..70, seed in any::<u64>()) {
         let (queries, documents) = (adversarial(6, dim, seed), adversarial(n, dim, seed ^ 0x3333));
-        for engine in Engine::all() {
+        // AMX has the codes of VNNI, and its emulation takes long for tiles of which one product is looked at.
+        for engine in Engine::all().into_iter().filter(|engine| *engine != Engine::Amx) {
             let coded = screen::Queries::new(engine, &queries, dim);
             let mut panels = screen::Documents::default();
-            panels.fill(&documents, dim);
+            panels.fill(engine, &documents, dim);
             for (q, query) in queries.chunks(dim).enumerate() {
                 for (d, document) in documents.chunks(dim).enumerate() {
                     let exact = crate::simd::ordered_dot(query, document);
@@ -225,6 +248,30 @@ fn a_screen_that_does_not_pay_is_given_up() {
             assert_eq!(best.finish(), plain.finish());
         }
     }
+}
+
+/// More queries and documents than one product takes, with and without copies that are packed or coded.
+#[test]
+#[cfg_attr(miri, ignore = "slow there")]
+fn large_searches_agree() {
+    let (dim, n, k) = (70, 1500, 20);
+    let (queries, documents) = (directions(400, dim, false, 11), directions(n, dim, false, 12));
+    let expected = naive(&queries, &documents, dim, k, |_, _| false);
+    for (engine, found) in every_way(&queries, &documents, dim, k, 700, |_, _| false) {
+        assert_eq!(found, expected, "{engine:?}");
+    }
+    let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+    let (queries, documents) = (wide(&queries), wide(&documents));
+    let expected = naive(&queries, &documents, dim, k, |_, _| false);
+    for (engine, found) in every_way(&queries, &documents, dim, k, 700, |_, _| false) {
+        assert_eq!(found, expected, "{engine:?}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "the indices of a list must ascend")]
+fn lists_must_ascend() {
+    let _ = Lists::new(&[0, 2], &[3, 1]).members();
 }
 
 #[test]

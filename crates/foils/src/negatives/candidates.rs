@@ -5,7 +5,7 @@ use crate::data::{Collection, Embeddings};
 use crate::search::{Bm25Index, Ranking, check_directions, check_widths, rank_order};
 use crate::seed;
 use crate::{Error, Result};
-use foils_kernels::topk;
+use foils_kernels::topk::{self, Corpus};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -60,7 +60,7 @@ impl Candidates {
 struct Vectors {
     dim: usize,
     queries: Vec<f32>,
-    documents: Vec<f32>,
+    documents: Corpus<'static, f32>,
 }
 
 /// Lists candidates for blocks of queries and scores any pair.
@@ -108,7 +108,7 @@ impl<'a> Source<'a> {
     /// The score of a document for a query, by [`Source::scored_by`].
     pub fn score(&self, query: usize, document: u32) -> f32 {
         match (&self.vectors, &self.bm25) {
-            (Some(v), _) => topk::dot(&v.queries[query * v.dim..][..v.dim], &v.documents[document as usize * v.dim..][..v.dim]),
+            (Some(v), _) => topk::dot(&v.queries[query * v.dim..][..v.dim], v.documents.row(document)),
             (None, Some(index)) => index.score(&self.collection.queries.texts[query], document),
             (None, None) => 0.0,
         }
@@ -140,7 +140,7 @@ impl<'a> Source<'a> {
     fn dense(&mut self, block: &Range<usize>) -> Vec<Ranking> {
         let started = Instant::now();
         let v = self.vectors.as_ref().expect("checked before: these candidates need vectors");
-        let lists = topk::top_k(&v.queries[block.start * v.dim..block.end * v.dim], &v.documents, v.dim, self.depth, |_, _| false);
+        let lists = v.documents.top_k(&v.queries[block.start * v.dim..block.end * v.dim], self.depth, |_, _| false);
         *self.seconds.entry("dense".into()).or_default() += started.elapsed().as_secs_f64();
         lists
     }
@@ -193,5 +193,6 @@ fn unit_vectors(collection: &Collection, queries: &Embeddings, documents: &Embed
     }
     check_widths(queries, documents)?;
     let dim = documents.dim();
-    Ok(Vectors { dim, queries: topk::unit_rows(queries.data(), dim), documents: topk::unit_rows(documents.data(), dim) })
+    let (queries, documents) = (topk::unit_rows(queries.data(), dim), topk::unit_rows(documents.data(), dim));
+    Ok(Vectors { dim, queries, documents: Corpus::new(documents, dim) })
 }

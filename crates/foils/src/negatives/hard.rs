@@ -7,7 +7,8 @@ use crate::search::check_offsets;
 use crate::seed;
 use crate::weighting::{MarginRule, NegativeFilter};
 use crate::{Error, Result};
-use foils_kernels::{Real, topk};
+use foils_kernels::Real;
+use foils_kernels::topk::{self, Corpus};
 use rayon::prelude::*;
 
 /// Queries whose candidate lists are held at once.
@@ -86,8 +87,7 @@ pub fn mine_hard_negatives<T: Real>(
     let range_max = filter.range_max_for(*num_negatives, most_positives);
     let selector = Selector { filter, range_max, num_negatives: *num_negatives };
     let depth = range_max.saturating_add(most_positives).min(n);
-    let (queries, corpus) = (topk::unit_rows(queries, dim), topk::unit_rows(corpus, dim));
-    let document = |d: u32| &corpus[d as usize * dim..][..dim];
+    let (queries, corpus) = (topk::unit_rows(queries, dim), Corpus::new(topk::unit_rows(corpus, dim), dim));
 
     let mut out = HardNegatives {
         negatives: Vec::with_capacity(q),
@@ -98,14 +98,15 @@ pub fn mine_hard_negatives<T: Real>(
     };
     for start in (0..q).step_by(BLOCK) {
         let block = &queries[start * dim..(start + BLOCK).min(q) * dim];
-        let found: Vec<_> = topk::top_k(block, &corpus, dim, depth, |_, _| false)
+        let found: Vec<_> = corpus
+            .top_k(block, depth, |_, _| false)
             .into_par_iter()
             .enumerate()
             .map(|(row, mut candidates)| {
                 let query = start + row;
                 let lowest = |a: T, b: T| if b < a { b } else { a };
                 let vector = &queries[query * dim..][..dim];
-                let scores = positives_of(query).iter().map(|&p| topk::dot(vector, document(p)));
+                let scores = positives_of(query).iter().map(|&p| topk::dot(vector, corpus.row(p)));
                 let positive = scores.reduce(lowest).expect("every query has a positive");
                 let before = candidates.len();
                 candidates.retain(|(d, _)| !positives_of(query).contains(d));

@@ -116,7 +116,8 @@ pub struct Mined {
 /// through [`MineSettings::filter`]; with several positives, s⁺ is the lowest of their scores.
 ///
 /// The same settings, data and seed give the same bits on any number of threads. Memory is that of the inputs, the index, unit
-/// vectors and the result, and of the candidate lists of 1,024 queries.
+/// vectors and the 8-bit copies of the documents' ([`foils_kernels::topk::Corpus`]), and the result, and of the candidate lists of
+/// 1,024 queries.
 ///
 /// # Errors
 /// When the collection is empty or has no more documents than negatives are asked for, a query has no positive, vectors do

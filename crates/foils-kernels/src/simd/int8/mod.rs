@@ -3,8 +3,11 @@
 //! One factor is signed and the other is stored with 128 added, because the instructions multiply an unsigned byte by a signed
 //! one; what that adds, 128 · Σ of the signed factor, is what the sums start from, negated.
 
+mod tile;
+
 use super::features;
 use crate::Real;
+pub use tile::{Engine, RightGroup, Tile, left_group, right_group, start};
 
 /// Left rows (queries) of a tile.
 pub const ROWS: usize = 6;
@@ -12,113 +15,6 @@ pub const ROWS: usize = 6;
 pub const COLUMNS: usize = 64;
 /// The widest row whose products are sure to fit 32 bits.
 pub const WIDEST: usize = i32::MAX as usize / (127 * 127);
-/// What is added to a right factor.
-const OFFSET: i32 = 128;
-
-/// Four consecutive bytes of each left row of a tile.
-pub type LeftGroup = [i32; ROWS];
-/// Four consecutive bytes of each right row of a tile, 128 added to each. Vectors that straddle cache lines are slow to load.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-pub struct RightGroup(pub [i32; COLUMNS]);
-/// Inner products of a tile.
-#[derive(Clone, Debug)]
-#[repr(align(64))]
-pub struct Tile(pub [[i32; COLUMNS]; ROWS]);
-
-/// The instructions that a tile is computed with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// AVX-512 VNNI: 64 multiply-adds an instruction.
-    Vnni,
-    /// AVX2: 32 multiply-adds in three instructions.
-    Avx2,
-    /// What the compiler makes of plain loops.
-    Portable,
-}
-
-impl Engine {
-    /// The fastest that this processor has.
-    pub fn best() -> Self {
-        let found = features();
-        if found.vnni {
-            Self::Vnni
-        } else if found.avx2 {
-            Self::Avx2
-        } else {
-            Self::Portable
-        }
-    }
-
-    /// Every engine that this processor has.
-    #[cfg(test)]
-    pub fn all() -> Vec<Self> {
-        let found = features();
-        let has = |engine: &Self| match engine {
-            Self::Vnni => found.vnni,
-            Self::Avx2 => found.avx2,
-            Self::Portable => true,
-        };
-        [Self::Vnni, Self::Avx2, Self::Portable].into_iter().filter(has).collect()
-    }
-
-    /// The largest magnitude of a left factor. AVX2 adds two products in 16 bits, which hold 2 · 255 · 63 but not 2 · 255 · 127.
-    pub fn left_levels(self) -> i32 {
-        if self == Self::Avx2 { 63 } else { 127 }
-    }
-
-    /// The inner products of 6 rows with 64, over as many groups of four dimensions as both have.
-    ///
-    /// # Panics
-    /// When the processor lacks the engine's instructions.
-    pub fn tile(self, left: &[LeftGroup], starts: &[i32; ROWS], right: &[RightGroup], out: &mut Tile) {
-        #[cfg(target_arch = "x86_64")]
-        match self {
-            Self::Vnni => {
-                assert!(features().vnni, "this processor has no AVX-512 VNNI");
-                // SAFETY: the processor has the instructions, as just asserted.
-                return unsafe { x86::tile_vnni(left, starts, right, out) };
-            }
-            Self::Avx2 => {
-                assert!(features().avx2, "this processor has no AVX2");
-                // SAFETY: as above.
-                return unsafe { x86::tile_avx2(left, starts, right, out) };
-            }
-            Self::Portable => {}
-        }
-        tile_portable(left, starts, right, out);
-    }
-}
-
-/// What the sum of each left row starts from.
-pub fn start(left: &[i8]) -> i32 {
-    -OFFSET * left.iter().map(|&c| i32::from(c)).sum::<i32>()
-}
-
-/// Four left factors in one number.
-pub fn left_group(four: [i8; 4]) -> i32 {
-    i32::from_le_bytes(four.map(|c| c as u8))
-}
-
-/// Four right factors in one number, 128 added to each.
-pub fn right_group(four: [i8; 4]) -> i32 {
-    i32::from_le_bytes(four.map(|c| (c as u8) ^ 0x80))
-}
-
-fn tile_portable(left: &[LeftGroup], starts: &[i32; ROWS], right: &[RightGroup], out: &mut Tile) {
-    for (row, &start) in out.0.iter_mut().zip(starts) {
-        row.fill(start);
-    }
-    for (left, right) in left.iter().zip(right) {
-        for (sums, left) in out.0.iter_mut().zip(left) {
-            let left = left.to_le_bytes().map(|c| i32::from(c as i8));
-            for (sum, right) in sums.iter_mut().zip(&right.0) {
-                let right = right.to_le_bytes().map(i32::from);
-                *sum += left[0] * right[0] + left[1] * right[1] + left[2] * right[2] + left[3] * right[3];
-            }
-        }
-    }
-}
 
 /// A row in 8 bits: `scale · codes` is near it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -298,63 +194,6 @@ mod x86 {
         }
         masks
     }
-
-    /// 4 × 6 sums of 16 documents in registers: a step loads 4 vectors and 6 broadcasts for 24 instructions of 64 multiply-adds.
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    pub(super) fn tile_vnni(left: &[LeftGroup], starts: &[i32; ROWS], right: &[RightGroup], out: &mut Tile) {
-        const VECTORS: usize = COLUMNS / 16;
-        let mut sums: [[__m512i; VECTORS]; ROWS] = std::array::from_fn(|row| [_mm512_set1_epi32(starts[row]); VECTORS]);
-        for (left, right) in left.iter().zip(right) {
-            let right: [__m512i; VECTORS] = std::array::from_fn(|v| {
-                // SAFETY: 16 of the 64 values of a group.
-                unsafe { _mm512_loadu_si512(right.0.as_ptr().add(16 * v).cast()) }
-            });
-            for row in 0..ROWS {
-                let left = _mm512_set1_epi32(left[row]);
-                for v in 0..VECTORS {
-                    sums[row][v] = _mm512_dpbusd_epi32(sums[row][v], right[v], left);
-                }
-            }
-        }
-        for (row, sums) in out.0.iter_mut().zip(sums) {
-            for (v, sum) in sums.into_iter().enumerate() {
-                // SAFETY: 16 of the 64 values of a row.
-                unsafe { _mm512_storeu_si512(row.as_mut_ptr().add(16 * v).cast(), sum) };
-            }
-        }
-    }
-
-    /// 2 × 3 sums of 8 documents at a time, which with their operands are what 16 registers hold.
-    #[target_feature(enable = "avx2")]
-    pub(super) fn tile_avx2(left: &[LeftGroup], starts: &[i32; ROWS], right: &[RightGroup], out: &mut Tile) {
-        const VECTORS: usize = 2;
-        const QUERIES: usize = 3;
-        let ones = _mm256_set1_epi16(1);
-        for column in (0..COLUMNS).step_by(8 * VECTORS) {
-            for first in (0..ROWS).step_by(QUERIES) {
-                let mut sums: [[__m256i; VECTORS]; QUERIES] = std::array::from_fn(|row| [_mm256_set1_epi32(starts[first + row]); VECTORS]);
-                for (left, right) in left.iter().zip(right) {
-                    let right: [__m256i; VECTORS] = std::array::from_fn(|v| {
-                        // SAFETY: 8 of the 64 values of a group: column + 8 · 2 is at most 64.
-                        unsafe { _mm256_loadu_si256(right.0.as_ptr().add(column + 8 * v).cast()) }
-                    });
-                    for row in 0..QUERIES {
-                        let left = _mm256_set1_epi32(left[first + row]);
-                        for v in 0..VECTORS {
-                            let pairs = _mm256_madd_epi16(_mm256_maddubs_epi16(right[v], left), ones);
-                            sums[row][v] = _mm256_add_epi32(sums[row][v], pairs);
-                        }
-                    }
-                }
-                for (row, sums) in sums.into_iter().enumerate() {
-                    for (v, sum) in sums.into_iter().enumerate() {
-                        // SAFETY: 8 of the 64 values of a row, as above.
-                        unsafe { _mm256_storeu_si256(out.0[first + row].as_mut_ptr().add(column + 8 * v).cast(), sum) };
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -362,39 +201,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn packed<const N: usize>(rows: &[Vec<i8>], group: fn([i8; 4]) -> i32) -> Vec<[i32; N]> {
-        let groups = rows[0].len() / 4;
-        (0..groups).map(|g| std::array::from_fn(|r| group(std::array::from_fn(|i| rows[r][4 * g + i])))).collect()
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
-        #[test]
-        fn every_engine_is_exact(groups in 1usize..70, seed in any::<u64>(), extreme in any::<bool>()) {
-            for engine in Engine::all() {
-                let mut state = seed | 1;
-                let mut next = |levels: i32| {
-                    state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                    let at = (state >> 33) as i32 % (2 * levels + 1) - levels;
-                    // The ends of the range are where a product could overflow.
-                    (if extreme { levels * at.signum() } else { at }) as i8
-                };
-                let mut rows = |count: usize, levels: i32| -> Vec<Vec<i8>> {
-                    (0..count).map(|_| (0..4 * groups).map(|_| next(levels)).collect()).collect()
-                };
-                let (left, right) = (rows(ROWS, engine.left_levels()), rows(COLUMNS, 127));
-                let starts = std::array::from_fn(|r| start(&left[r]));
-                let mut out = Tile([[7; COLUMNS]; ROWS]);
-                engine.tile(&packed::<ROWS>(&left, left_group), &starts, &packed::<COLUMNS>(&right, right_group).into_iter().map(RightGroup).collect::<Vec<_>>(), &mut out);
-                for (l, sums) in left.iter().zip(&out.0) {
-                    for (r, &sum) in right.iter().zip(sums) {
-                        let expected: i32 = l.iter().zip(r).map(|(&x, &y)| i32::from(x) * i32::from(y)).sum();
-                        prop_assert_eq!(sum, expected, "{:?}", engine);
-                    }
-                }
-            }
-        }
-
         #[test]
         fn a_coded_row_is_measured_rightly(mut row in prop::collection::vec(-4f32..4.0, 0..100), huge in any::<bool>(), levels in prop::sample::select(vec![63, 127])) {
             if huge && !row.is_empty() {
