@@ -48,6 +48,7 @@ pub trait Row: Real {
 }
 
 /// Asks the processor to bring a row into its cache while it does something else.
+#[inline(always)]
 pub(crate) fn prefetch<T: Real>(row: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for line in row.chunks(64 / size_of::<T>()) {
