@@ -2,10 +2,12 @@
 
 mod measure;
 
+use foils_kernels::encoder::{Affine, EncoderLayer, EncoderWeights, Norm};
 use foils_kernels::layers::{
     AdamW, Attention, cross_entropy, gelu, gelu_backward, layer_norm, layer_norm_backward, linear, linear_backward, softmax,
     softmax_backward,
 };
+use foils_kernels::matrix::Precision;
 use measure::{measure, wanted};
 
 /// Keeps memory that is given back for the next step: the system's allocator returns large pieces, and every page of them costs again.
@@ -41,6 +43,29 @@ fn main() {
             let (y, mut grad) = (layer_norm(&x, &gamma, &beta, 1e-5), g.clone());
             let parameters = layer_norm_backward(&x, &gamma, 1e-5, &mut grad);
             (y, grad, parameters)
+        }
+    });
+    job("encoder-layers", || {
+        // Six layers of MiniLM on 16 texts of 64 tokens, forward and backward, without the optimiser.
+        let layer = EncoderLayer { width: 384, heads: 12, hidden: 1536, epsilon: 1e-12, precision: Precision::default() };
+        let dense =
+            |from: usize, to: usize| Affine { weight: numbers(from * to, 0.37).iter().map(|w| w * 0.05).collect(), bias: vec![0f32; to] };
+        let norm = || Norm { gamma: vec![1f32; 384], beta: vec![0f32; 384] };
+        let square = || dense(384, 384);
+        let (attention_norm, output_norm) = (norm(), norm());
+        let (wide, narrow) = (dense(384, 1536), dense(1536, 384));
+        let weights: EncoderWeights<Vec<f32>> =
+            EncoderWeights { query: square(), key: square(), value: square(), out: square(), attention_norm, wide, narrow, output_norm };
+        let (x, lengths) = (numbers(1024 * 384, 0.11), [64; 16]);
+        move || {
+            let weights = weights.as_slices();
+            let mut kept = Vec::new();
+            let mut now = x.clone();
+            for _ in 0..6 {
+                let (y, layer) = layer.forward_kept(&weights, &now, &lengths);
+                kept.push((std::mem::replace(&mut now, y), layer));
+            }
+            kept.into_iter().rev().fold(now, |g, (x, kept)| layer.backward(&weights, &x, kept, g).x)
         }
     });
     job("cross-entropy", || {

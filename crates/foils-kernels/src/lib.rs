@@ -5,6 +5,7 @@ mod bag;
 pub mod bm25;
 pub mod contrastive;
 pub mod conv;
+pub mod encoder;
 pub mod layers;
 mod lists;
 mod mapped;

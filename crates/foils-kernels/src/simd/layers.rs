@@ -63,6 +63,8 @@ compiled_for_each_processor! {
     fn gelu / gelu_avx512 / gelu_avx2 = gelu_body(x: &[T], y: &mut [T]);
     /// `g ← g (Φ(x) + x φ(x))`.
     fn gelu_backward / gelu_backward_avx512 / gelu_backward_avx2 = gelu_backward_body(x: &[T], g: &mut [T]);
+    /// [`gelu`] in place of `x`, and [`gelu_backward`].
+    fn gelu_and_backward / gelu_and_backward_avx512 / gelu_and_backward_avx2 = gelu_and_backward_body(x: &mut [T], g: &mut [T]);
     /// One step of AdamW on a stretch of parameters; see [`crate::adamw::AdamW`].
     fn adamw / adamw_avx512 / adamw_avx2 = adamw_body(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], c: &AdamWConstants<T>);
 }
@@ -304,6 +306,15 @@ fn gelu_backward_body<T: Float, const FMA: bool>(x: &[T], g: &mut [T]) {
 }
 
 #[inline(always)]
+fn gelu_and_backward_body<T: Float, const FMA: bool>(x: &mut [T], g: &mut [T]) {
+    for (x, g) in x.iter_mut().zip(g) {
+        let (distribution, density) = x.normal::<FMA>();
+        *g = *g * x.fma::<FMA>(density, distribution);
+        *x = *x * distribution;
+    }
+}
+
+#[inline(always)]
 fn adamw_body<T: Float, const FMA: bool>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], c: &AdamWConstants<T>) {
     for ((p, &g), (m, v)) in p.iter_mut().zip(g).zip(m.iter_mut().zip(v)) {
         *m = (g - *m).fma::<FMA>(c.move_first, *m);
@@ -361,6 +372,11 @@ mod tests {
             gelu_backward(&x, &mut c);
             gelu_backward_body::<f32, false>(&x, &mut d);
             close("gelu_backward", &c, &d);
+            let (mut y, mut grad, mut both, mut both_grad) = (vec![0.0; x.len()], g.clone(), x.clone(), g.clone());
+            gelu(&x, &mut y);
+            gelu_backward(&x, &mut grad);
+            gelu_and_backward(&mut both, &mut both_grad);
+            assert_eq!((y, grad), (both, both_grad));
             let constants =
                 AdamWConstants { keep: 0.9, move_first: 0.1, beta_2: 0.99, move_second: 0.01, rate: 0.1, root: 2.0, epsilon: 1e-8 };
             let second: Vec<f32> = g.iter().map(|g| g * g).collect();
