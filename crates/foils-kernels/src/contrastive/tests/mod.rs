@@ -266,7 +266,7 @@ fn a_bias_may_be_a_matrix_or_rows_near_zero_or_far_from_it() {
     // Some blocks of anchors are near, others are not.
     for far in [1.0f32, 40.0, 1000.0] {
         let value = |k: usize| match k {
-            _ if k % 13 == 0 => f32::NEG_INFINITY,
+            _ if k.is_multiple_of(13) => f32::NEG_INFINITY,
             _ => (k as f32 * 0.7).sin() * if k / m % 150 > 140 { far } else { 1.0 },
         };
         let matrix: Vec<f32> = (0..n * m).map(value).collect();
