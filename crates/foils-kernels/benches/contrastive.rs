@@ -3,7 +3,7 @@
 mod measure;
 
 use foils_kernels::Lists;
-use foils_kernels::contrastive::{Pairs, Settings, contrast};
+use foils_kernels::contrastive::{Bias, Settings, contrast};
 use measure::{measure, wanted};
 
 fn main() {
@@ -66,9 +66,8 @@ fn views(name: &str, n: usize, dim: usize, positives: impl Fn(usize, usize) -> V
 fn weighted(name: &str, n: usize, dim: usize) {
     let (anchors, candidates) = (rows(n, dim, 0.37), rows(n, dim, 0.53));
     let logarithms: Vec<f32> = (0..n * n).map(|i| (0.5 + 0.5 * (i as f32 * 0.11).sin().abs()).ln()).collect();
-    let bias = |i: usize, row: &mut [f64]| row.iter_mut().zip(&logarithms[i * n..]).for_each(|(b, &w)| *b = w.into());
     let offsets: Vec<usize> = (0..=n).collect();
     let own: Vec<u32> = (0..n as u32).collect();
-    let settings = Settings { bias: Some(Pairs(&bias)), floor: 1e-15, ..Settings::new(Lists::new(&offsets, &own), 10.0) };
+    let settings = Settings { bias: Some(Bias::Matrix(&logarithms)), floor: 1e-15, ..Settings::new(Lists::new(&offsets, &own), 10.0) };
     measure(name, 11, "", || contrast(&anchors, &candidates, dim, &settings));
 }

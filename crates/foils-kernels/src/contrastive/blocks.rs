@@ -9,7 +9,7 @@ use super::prepared::Prepared;
 use super::rows::{Outcome, Turner, mean};
 use super::settings::{Negatives, Settings};
 use crate::matrix::{Kernel, Matrix, MatrixMut, Precision, Right, Write};
-use crate::simd::Row;
+use crate::simd::{Row, transpose};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -248,10 +248,8 @@ fn untransposed<T: Row>(grad: &[T], width: usize) -> Vec<T> {
     let mut rows = vec![T::ZERO; grad.len()];
     if !grad.is_empty() {
         rows.par_chunks_mut(PANEL * width).zip(grad.par_chunks(PANEL * width)).for_each(|(rows, panel)| {
-            let columns = panel.len() / width;
-            for (j, row) in rows.chunks_mut(width).enumerate() {
-                row.iter_mut().enumerate().for_each(|(k, x)| *x = panel[k * columns + j]);
-            }
+            let panel = Matrix::row_major(panel, width, panel.len() / width);
+            transpose(panel.transposed(), rows, width);
         });
     }
     rows

@@ -136,10 +136,7 @@ impl<'a, T: Row> Pass<'a, T> {
         }
         negatives(row);
         if let Some(bias) = settings.bias {
-            self.wide.clear();
-            self.wide.resize(row.len(), 0.0);
-            (bias.0)(i, &mut self.wide);
-            row.iter_mut().zip(&self.wide).for_each(|(s, &b)| *s = T::from_f64(s.to_f64() + b));
+            bias.add(i, row, &mut self.wide);
         }
         if settings.positive_in_denominator {
             positives.iter().zip(&self.saved).for_each(|(&p, &s)| row[p as usize] = s);

@@ -2,17 +2,24 @@
 //!
 //! Where |s| ≤ B is known beforehand (σ times the largest lengths of the rows), exp(s − B) can neither overflow nor, for a
 //! moderate B, vanish, and serves as well as exp(s − max): the factor exp(B) cancels. A row of logits is then read from memory
-//! once less, and written once less.
+//! once less, and written once less. The same goes for a bias whose finite values are within some bound in a block of anchors:
+//! that is added to B.
 
 use super::blocks::Job;
-use super::settings::{Keep, Negatives, Settings};
+use super::settings::{Bias, Keep, Negatives, Settings};
 use crate::simd::Row;
 use std::ops::Range;
 
 /// What is known of each row of the block so far.
 pub(super) struct Early<T> {
+    /// The number of candidates.
+    m: usize,
     /// The longest anchor's length times the longest candidate's.
     longest: f64,
+    /// What |s| and |b| together may be.
+    most: f64,
+    /// |s| ≤ this.
+    largest: f64,
     sorted: bool,
     rows: Vec<Sums>,
     /// The logits of the positives of all rows, as listed.
@@ -40,33 +47,44 @@ impl<T: Row> Early<T> {
         let s = job.settings;
         let plain = matches!(s.negatives, Negatives::LogSumExp)
             && s.keep == Keep::All
-            && s.bias.is_none()
+            && !matches!(s.bias, Some(Bias::Rows(_)))
             && s.positive_logits.is_none()
             && s.extra_denominator.is_none();
         // A little more, for the rounding of products.
         let longest = 1.001 * job.a.longest() * job.c.longest();
         let scale = s.anchor_scale.map_or(s.scale.abs(), |scales| scales.iter().fold(0.0, |most: f64, s| most.max(s.abs())));
         // NaN is not below anything.
-        let bounded = scale * longest <= most;
-        (plain && bounded).then(|| Self {
+        let largest = scale * longest;
+        (plain && largest <= most).then(|| Self {
+            m: job.m,
             longest,
+            most,
+            largest,
             sorted: s.positives.are_sorted() && s.excluded.are_sorted(),
             rows: Vec::new(),
             saved: Vec::new(),
         })
     }
 
-    /// Begins a block of these anchors.
-    pub fn start(&mut self, settings: &Settings, anchors: Range<usize>) {
+    /// Begins a block of these anchors, unless their biases reach too far.
+    pub fn start(&mut self, settings: &Settings, anchors: Range<usize>) -> bool {
+        let bias = match settings.bias {
+            Some(Bias::Matrix(values)) => largest_finite(&values[anchors.start * self.m..anchors.end * self.m]),
+            _ => 0.0,
+        };
+        if self.largest + bias > self.most {
+            return false;
+        }
         self.rows.clear();
         let mut end = 0;
         self.rows.extend(anchors.map(|i| {
             let first = end;
             end += settings.positives.get(i).len();
-            let shift = T::from_f64(settings.scale_of(i).abs() * self.longest).to_f64();
+            let shift = T::from_f64(settings.scale_of(i).abs() * self.longest + bias).to_f64();
             Sums { shift, hardest: f64::NEG_INFINITY, sum: 0.0, saved: first..end }
         }));
         self.saved.resize(end, T::ZERO);
+        true
     }
 
     /// Turns a part of the row of anchor `i`, the k-th of the block, into exponentials.
@@ -84,6 +102,9 @@ impl<T: Row> Early<T> {
             row[j] = masked;
         }
         sums.hardest = sums.hardest.max(T::largest(row).to_f64());
+        if let Some(Bias::Matrix(values)) = settings.bias {
+            T::add_f32(row, &values[i * self.m..][columns.clone()]);
+        }
         if settings.positive_in_denominator {
             positives.for_each(|(at, j)| row[j] = saved[at]);
         }
@@ -94,6 +115,19 @@ impl<T: Row> Early<T> {
     pub fn row(&self, k: usize) -> (&Sums, &[T]) {
         (&self.rows[k], &self.saved[self.rows[k].saved.clone()])
     }
+}
+
+/// The largest |b| that is not that of −∞.
+fn largest_finite(bias: &[f32]) -> f64 {
+    const LANES: usize = 32;
+    let size = |b: f32| if b == f32::NEG_INFINITY { 0.0 } else { b.abs() };
+    let mut largest = [0f32; LANES];
+    let (chunks, rest) = bias.as_chunks::<LANES>();
+    for chunk in chunks {
+        // NaN is no larger, and makes NaN of its row.
+        largest.iter_mut().zip(chunk).for_each(|(l, &b)| *l = if size(b) > *l { size(b) } else { *l });
+    }
+    rest.iter().map(|&b| size(b)).chain(largest).fold(0.0, f32::max).into()
 }
 
 /// The entries of a list that are within a panel: which ones, and where in the panel.

@@ -40,7 +40,7 @@ use crate::simd::Row;
 use blocks::Job;
 use prepared::{Prepared, Side};
 use rayon::prelude::*;
-pub use settings::{Keep, Negatives, Pairs, PositiveMean, Settings, Similarity};
+pub use settings::{Bias, Keep, Negatives, Pairs, PositiveMean, Settings, Similarity};
 
 /// What one anchor contributes.
 #[derive(Clone, Copy, Debug, PartialEq)]

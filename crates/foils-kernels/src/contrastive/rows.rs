@@ -38,6 +38,8 @@ pub(super) struct Turner<'a, T> {
     /// The anchors of the block.
     anchors: Range<usize>,
     early: Option<Early<T>>,
+    /// Whether that serves this block.
+    is_early: bool,
     /// The logits of the positives, as listed.
     saved: Vec<T>,
     /// ∂s̄/∂s_p of each of them.
@@ -65,20 +67,18 @@ impl Denominator {
 impl<'a, T: Row> Turner<'a, T> {
     pub fn new(job: &Job<'a, T>) -> Self {
         let (saved, pull, copy, wide) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { settings: job.settings, n: job.n, anchors: 0..0, early: Early::new(job), saved, pull, copy, wide }
+        Self { settings: job.settings, n: job.n, anchors: 0..0, early: Early::new(job), is_early: false, saved, pull, copy, wide }
     }
 
     /// Begins a block of these anchors.
     pub fn start(&mut self, anchors: Range<usize>) {
-        if let Some(early) = &mut self.early {
-            early.start(self.settings, anchors.clone());
-        }
+        self.is_early = self.early.as_mut().is_some_and(|early| early.start(self.settings, anchors.clone()));
         self.anchors = anchors;
     }
 
     /// Does what can be done when some columns of the block's k-th row are there.
     pub fn panel(&mut self, columns: &Range<usize>, k: usize, row: &mut [T]) {
-        if let Some(early) = &mut self.early {
+        if let Some(early) = self.early.as_mut().filter(|_| self.is_early) {
             early.panel(self.settings, self.anchors.start + k, k, columns, row);
         }
     }
@@ -86,7 +86,7 @@ impl<'a, T: Row> Turner<'a, T> {
     /// Turns the logits of the block's k-th row into its outcome and, in place, its gradient up to a factor.
     pub fn turn(&mut self, k: usize, row: &mut [T]) -> Outcome {
         let i = self.anchors.start + k;
-        let mut out = match &self.early {
+        let mut out = match self.early.as_ref().filter(|_| self.is_early) {
             None => self.whole(i, row),
             Some(early) => {
                 let (sums, saved) = early.row(k);
@@ -206,10 +206,7 @@ impl<'a, T: Row> Turner<'a, T> {
         let settings = self.settings;
         let mut shift = hardest.to_f64();
         if let Some(bias) = settings.bias {
-            self.wide.clear();
-            self.wide.resize(row.len(), 0.0);
-            (bias.0)(i, &mut self.wide);
-            row.iter_mut().zip(&self.wide).for_each(|(s, &b)| *s = T::from_f64(s.to_f64() + b));
+            bias.add(i, row, &mut self.wide);
             shift = T::largest(row).to_f64();
         }
         if settings.positive_in_denominator {
@@ -246,7 +243,7 @@ impl<'a, T: Row> Turner<'a, T> {
         self.wide.clear();
         self.wide.resize(row.len(), 0.0);
         if let Some(bias) = self.settings.bias {
-            (bias.0)(i, &mut self.wide);
+            bias.fill(i, row.len(), &mut self.wide);
         }
         let masked = T::from_f64(f64::NEG_INFINITY);
         self.copy.clear();

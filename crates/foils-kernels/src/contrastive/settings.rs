@@ -1,6 +1,7 @@
 //! Which loss.
 
 use crate::lists::Lists;
+use crate::simd::Row;
 
 /// A value for each pair of an anchor and a candidate, made row by row, so that no `[n, m]` need exist: the function is given an
 /// anchor and its row of `m` zeros to fill. A matrix that does exist is `&|i, row| row.copy_from_slice(&matrix[i * m..][..m])`.
@@ -10,6 +11,41 @@ pub struct Pairs<'a>(pub &'a (dyn Fn(usize, &mut [f64]) + Sync));
 impl std::fmt::Debug for Pairs<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.write_str("Pairs(..)")
+    }
+}
+
+/// b of [`Settings::bias`].
+#[derive(Clone, Copy, Debug)]
+pub enum Bias<'a> {
+    /// Made row by row.
+    Rows(Pairs<'a>),
+    /// `[n, m]`, row-major. This is the faster one where no finite value is far from 0: then no row has to be seen as a whole
+    /// before its exponentials are computed.
+    Matrix(&'a [f32]),
+}
+
+impl Bias<'_> {
+    /// Adds the row of anchor `i`; `wide` is room for it.
+    pub(super) fn add<T: Row>(&self, i: usize, row: &mut [T], wide: &mut Vec<f64>) {
+        match self {
+            Self::Rows(_) => {
+                self.fill(i, row.len(), wide);
+                row.iter_mut().zip(wide).for_each(|(s, b)| *s = T::from_f64(s.to_f64() + *b));
+            }
+            Self::Matrix(values) => T::add_f32(row, &values[i * row.len()..][..row.len()]),
+        }
+    }
+
+    /// Sets `wide` to the row of anchor `i`, `m` long.
+    pub(super) fn fill(&self, i: usize, m: usize, wide: &mut Vec<f64>) {
+        wide.clear();
+        match self {
+            Self::Rows(pairs) => {
+                wide.resize(m, 0.0);
+                (pairs.0)(i, wide);
+            }
+            Self::Matrix(values) => wide.extend(values[i * m..][..m].iter().map(|&b| f64::from(b))),
+        }
     }
 }
 
@@ -122,7 +158,7 @@ pub struct Settings<'a> {
     /// v, one for each anchor; all 1/n when absent.
     pub anchor_weight: Option<&'a [f64]>,
     /// b: added to the logits of negatives in exponents. −∞ takes a candidate out of them.
-    pub bias: Option<Pairs<'a>>,
+    pub bias: Option<Bias<'a>>,
     /// Which negatives count.
     pub keep: Keep,
     /// R.
@@ -192,6 +228,9 @@ impl<'a> Settings<'a> {
         let one_each = [self.anchor_scale, self.positive_weight, self.anchor_weight, self.positive_logits, self.extra_denominator];
         for values in one_each.into_iter().flatten() {
             assert_eq!(values.len(), n, "one value for each anchor");
+        }
+        if let Some(Bias::Matrix(values)) = self.bias {
+            assert_eq!(Some(values.len()), n.checked_mul(m), "a bias for each of {n} × {m} pairs");
         }
         if self.both_directions {
             let plain = matches!(self.negatives, Negatives::LogSumExp)

@@ -43,6 +43,8 @@ pub trait Row: Real {
     fn scale(row: &mut [Self], by: Self);
     /// Adds a row of the same length, entry by entry.
     fn add(to: &mut [Self], from: &[Self]);
+    /// Adds a row of f32 of the same length, entry by entry.
+    fn add_f32(to: &mut [Self], from: &[f32]);
     /// Inner product, summed in f64 in a fixed order.
     fn dot(a: &[Self], b: &[Self]) -> f64;
 }
@@ -162,6 +164,10 @@ macro_rules! plain_row_operations {
 
         fn add(to: &mut [$t], from: &[$t]) {
             to.iter_mut().zip(from).for_each(|(x, y)| *x += y);
+        }
+
+        fn add_f32(to: &mut [$t], from: &[f32]) {
+            to.iter_mut().zip(from).for_each(|(x, &y)| *x += <$t>::from(y));
         }
 
         fn dot(a: &[$t], b: &[$t]) -> f64 {

@@ -35,7 +35,9 @@ struct Problem {
     given: Option<Vec<f64>>,
     positive_weight: Vec<f64>,
     anchor_weight: Option<Vec<f64>>,
+    /// Each is an f32.
     bias: Option<Vec<f64>>,
+    bias_as_matrix: bool,
     targets: Vec<f64>,
     keep: Keep,
     repulsion: Repulsion,
@@ -69,6 +71,7 @@ impl Problem {
         let (eo, ei) = flat(&self.excluded);
         let m = self.m();
         let bias = |i: usize, row: &mut [f64]| row.copy_from_slice(&self.bias.as_ref().unwrap()[i * m..][..m]);
+        let matrix: Vec<f32> = self.bias.iter().flatten().map(|&b| b as f32).collect();
         let targets = |i: usize, row: &mut [f64]| row.copy_from_slice(&self.targets[i * m..][..m]);
         let targets = Pairs(&targets);
         let settings = Settings {
@@ -82,7 +85,7 @@ impl Problem {
             positive_logits: self.given.as_deref(),
             positive_weight: if self.both { None } else { Some(&self.positive_weight) },
             anchor_weight: self.anchor_weight.as_deref(),
-            bias: self.bias.as_ref().map(|_| Pairs(&bias)),
+            bias: self.bias.as_ref().map(|_| if self.bias_as_matrix { Bias::Matrix(&matrix) } else { Bias::Rows(Pairs(&bias)) }),
             keep: self.keep,
             negatives: match self.repulsion {
                 Repulsion::LogSumExp => Negatives::LogSumExp,
@@ -256,7 +259,8 @@ prop_compose! {
         excluded in prop::collection::vec(prop::collection::vec(0..m.max(1) as u32, 0..=m.min(4)), n),
         per_anchor in prop::collection::vec((0.3..4.0f64, -1.0..2.0f64, -2.0..2.0f64, prop_oneof![4 => -2.0..4.0f64, 1 => Just(MASKED)]), n),
         anchor_weight in prop::option::of(prop::collection::vec(prop_oneof![Just(0.0), -1.0..1.0f64], n)),
-        bias in prop::option::weighted(0.4, prop::collection::vec(prop_oneof![6 => -2.0..2.0f64, 1 => Just(MASKED)], n * m)),
+        bias in prop::option::weighted(0.4, prop::collection::vec(prop_oneof![6 => (-2.0..2.0f32).prop_map(f64::from), 1 => Just(MASKED)], n * m)),
+        bias_as_matrix in any::<bool>(),
         targets in prop::collection::vec(prop_oneof![Just(0.0), 0.0..1.0f64], n * m),
         (first_negative, dim) in (0..=m.min(3), Just(dim)),
         (cosine, distance, positive_in_denominator, given, extra) in any::<(bool, bool, bool, bool, bool)>(),
@@ -266,7 +270,7 @@ prop_compose! {
         let lists = |l: Vec<std::collections::BTreeSet<u32>>| l.into_iter().map(|s| s.into_iter().collect()).collect();
         let of = |f: fn(&(f64, f64, f64, f64)) -> f64| per_anchor.iter().map(f).collect::<Vec<f64>>();
         let plain = Problem { a, c, dim, positives: lists(positives), excluded, first_negative, scales: of(|p| p.0), cosine, distance,
-            positive_in_denominator, positive_mean: PositiveMean::Uniform, given: None, positive_weight: of(|p| p.1), anchor_weight, bias,
+            positive_in_denominator, positive_mean: PositiveMean::Uniform, given: None, positive_weight: of(|p| p.1), anchor_weight, bias, bias_as_matrix,
             targets, keep: Keep::All, repulsion: Repulsion::LogSumExp, extra: None, floor: 0.0, both };
         if both {
             return plain;
@@ -342,6 +346,7 @@ fn wide(scale: f64, both: bool) -> Problem {
         positive_weight: vec![1.0; n],
         anchor_weight: None,
         bias: None,
+        bias_as_matrix: false,
         targets: Vec::new(),
         keep: Keep::All,
         repulsion: Repulsion::LogSumExp,

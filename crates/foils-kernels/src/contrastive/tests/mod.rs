@@ -257,3 +257,39 @@ fn gradients_that_are_not_asked_for_are_not_computed() {
     let logits = positive_logits(&p.a, &p.c, 4, &settings);
     assert!(logits.iter().zip(&both.terms).all(|(x, t)| close(*x, t.positive, 1e-13)));
 }
+
+#[test]
+fn a_bias_may_be_a_matrix_or_rows_near_zero_or_far_from_it() {
+    let (n, m) = (300, 277);
+    let p = large(n, m, 5);
+    let ((po, pi), (eo, ei)) = (flat(&p.positives), flat(&p.excluded));
+    // Some blocks of anchors are near, others are not.
+    for far in [1.0f32, 40.0, 1000.0] {
+        let value = |k: usize| match k {
+            _ if k.is_multiple_of(13) => f32::NEG_INFINITY,
+            _ => (k as f32 * 0.7).sin() * if k / m % 150 > 140 { far } else { 1.0 },
+        };
+        let matrix: Vec<f32> = (0..n * m).map(value).collect();
+        let rows = |i: usize, row: &mut [f64]| row.iter_mut().zip(&matrix[i * m..]).for_each(|(b, &x)| *b = x.into());
+        for positive_in_denominator in [false, true] {
+            let plain = Settings { excluded: Lists::new(&eo, &ei), positive_in_denominator, ..Settings::new(Lists::new(&po, &pi), 10.0) };
+            let with = |bias| Settings { bias: Some(bias), floor: 1e-15, ..plain };
+            let expected = contrast(&p.a, &p.c, 5, &with(Bias::Rows(Pairs(&rows))));
+            let ours = contrast(&p.a, &p.c, 5, &with(Bias::Matrix(&matrix)));
+            let narrow = |x: &[f64]| x.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+            let single = contrast(&narrow(&p.a), &narrow(&p.c), 5, &with(Bias::Matrix(&matrix)));
+            assert!(close(ours.loss, expected.loss, 1e-12) && close(single.loss, expected.loss, 1e-5), "{far}");
+            for (x, y) in ours.terms.iter().zip(&expected.terms) {
+                assert!(
+                    close(x.log_denominator, y.log_denominator, 1e-12) && x.hardest_negative == y.hardest_negative,
+                    "{far}: {x:?}, {y:?}"
+                );
+            }
+            let gradients = |c: &Contrast<f64>| [c.grad_anchors.clone(), c.grad_candidates.clone()].concat();
+            let of_single = single.grad_anchors.iter().chain(&single.grad_candidates);
+            for ((x, y), z) in gradients(&ours).iter().zip(&gradients(&expected)).zip(of_single) {
+                assert!((x - y).abs() < 1e-12 && (f64::from(*z) - y).abs() < 1e-4, "{far}: {x}, {z} instead of {y}");
+            }
+        }
+    }
+}

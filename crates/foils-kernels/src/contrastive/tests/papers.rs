@@ -207,7 +207,7 @@ fn soft_info_nce_and_its_alternatives() {
     let weight = |i: usize, j: usize| f64::max(0.1, (1.5 - sim[i][j]) / (1.5 - 1.0 / (N - 1) as f64));
     let bias = |i: usize, row: &mut [f64]| row.iter_mut().enumerate().for_each(|(j, b)| *b = weight(i, j).ln());
     let plain = Settings { cosine: false, ..Settings::new(own.lists(), 1.0) };
-    let soft = Settings { bias: Some(Pairs(&bias)), floor: 1e-15, ..plain };
+    let soft = Settings { bias: Some(Bias::Rows(Pairs(&bias))), floor: 1e-15, ..plain };
     holds("Soft-InfoNCE", &q, &c, &run(&q, &c, D, soft), |q, c| {
         let s = raw(q, c);
         mean(|i| -((s[i][i] - lse((0..N).map(|j| s[i][j] + if j == i { 0.0 } else { weight(i, j).ln() }))).exp() + 1e-15).ln())
