@@ -14,6 +14,8 @@ use std::collections::HashMap;
 pub struct AdamW {
     /// β₁, β₂, ε and the decoupled weight decay; PyTorch's defaults 0.9, 0.999, 1e-8 and 0.01.
     pub settings: layers::AdamW,
+    /// Decays only parameters of two axes and more: no biases, and no factors and offsets of norms.
+    pub decay_matrices_only: bool,
     states: HashMap<ParamId, State>,
 }
 
@@ -35,7 +37,7 @@ enum Moments {
 impl AdamW {
     /// With these settings.
     pub fn new(settings: layers::AdamW) -> Self {
-        Self { settings, states: HashMap::new() }
+        Self { settings, decay_matrices_only: false, states: HashMap::new() }
     }
 
     /// `module` after one step with its gradients. A parameter without a gradient stays as it is, and its steps do not count.
@@ -58,7 +60,11 @@ impl ModuleMapper for Step<'_> {
         };
         let (tracked, strategy) = (tensor.is_require_grad(), tensor.gradient_checkpointing_strategy());
         let state = self.optimizer.states.entry(id).or_insert_with(|| State::new(&gradient, on_kernels(&gradient)));
-        let mut moved = Tensor::from_inner(state.step(&self.optimizer.settings, self.learning_rate, tensor.inner(), gradient));
+        let mut settings = self.optimizer.settings;
+        if D < 2 && self.optimizer.decay_matrices_only {
+            settings.weight_decay = 0.0;
+        }
+        let mut moved = Tensor::from_inner(state.step(&settings, self.learning_rate, tensor.inner(), gradient));
         if let Some(strategy) = strategy {
             moved = moved.with_gradient_checkpointing_strategy(strategy);
         }
