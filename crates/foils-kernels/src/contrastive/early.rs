@@ -7,7 +7,7 @@
 
 use super::blocks::Job;
 use super::settings::{Bias, Keep, Negatives, Settings};
-use crate::simd::Row;
+use crate::simd::{self, Row};
 use std::ops::Range;
 
 /// What is known of each row of the block so far.
@@ -69,7 +69,7 @@ impl<T: Row> Early<T> {
     /// Begins a block of these anchors, unless their biases reach too far.
     pub fn start(&mut self, settings: &Settings, anchors: Range<usize>) -> bool {
         let bias = match settings.bias {
-            Some(Bias::Matrix(values)) => largest_finite(&values[anchors.start * self.m..anchors.end * self.m]),
+            Some(Bias::Matrix(values)) => simd::row_largest_size(&values[anchors.start * self.m..anchors.end * self.m]).into(),
             _ => 0.0,
         };
         if self.largest + bias > self.most {
@@ -115,19 +115,6 @@ impl<T: Row> Early<T> {
     pub fn row(&self, k: usize) -> (&Sums, &[T]) {
         (&self.rows[k], &self.saved[self.rows[k].saved.clone()])
     }
-}
-
-/// The largest |b| that is not that of −∞.
-fn largest_finite(bias: &[f32]) -> f64 {
-    const LANES: usize = 32;
-    let size = |b: f32| if b == f32::NEG_INFINITY { 0.0 } else { b.abs() };
-    let mut largest = [0f32; LANES];
-    let (chunks, rest) = bias.as_chunks::<LANES>();
-    for chunk in chunks {
-        // NaN is no larger, and makes NaN of its row.
-        largest.iter_mut().zip(chunk).for_each(|(l, &b)| *l = if size(b) > *l { size(b) } else { *l });
-    }
-    rest.iter().map(|&b| size(b)).chain(largest).fold(0.0, f32::max).into()
 }
 
 /// The entries of a list that are within a panel: which ones, and where in the panel.

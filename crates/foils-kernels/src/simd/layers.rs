@@ -65,6 +65,16 @@ compiled_for_each_processor! {
     fn gelu_backward / gelu_backward_avx512 / gelu_backward_avx2 = gelu_backward_body(x: &[T], g: &mut [T]);
     /// [`gelu`] in place of `x`, and [`gelu_backward`].
     fn gelu_and_backward / gelu_and_backward_avx512 / gelu_and_backward_avx2 = gelu_and_backward_body(x: &mut [T], g: &mut [T]);
+    /// The largest value; −∞ of an empty row and of one that holds nothing but NaN and −∞.
+    fn row_largest / row_largest_avx512 / row_largest_avx2 = row_largest_body(x: &[T]) -> T;
+    /// The largest |x| but that of −∞; 0 of an empty row. NaN is no larger than anything.
+    fn row_largest_size / row_largest_size_avx512 / row_largest_size_avx2 = row_largest_size_body(x: &[T]) -> T;
+    /// `x ← by · x`.
+    fn row_scale / row_scale_avx512 / row_scale_avx2 = row_scale_body(x: &mut [T], by: T);
+    /// `to ← to + from`.
+    fn row_add / row_add_avx512 / row_add_avx2 = row_add_body(to: &mut [T], from: &[T]);
+    /// `to ← to + from`.
+    fn row_add_f32 / row_add_f32_avx512 / row_add_f32_avx2 = row_add_f32_body(to: &mut [T], from: &[f32]);
     /// One step of AdamW on a stretch of parameters; see [`crate::adamw::AdamW`].
     fn adamw / adamw_avx512 / adamw_avx2 = adamw_body(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], c: &AdamWConstants<T>);
 }
@@ -312,6 +322,41 @@ fn gelu_and_backward_body<T: Float, const FMA: bool>(x: &mut [T], g: &mut [T]) {
         *g = *g * x.fma::<FMA>(density, distribution);
         *x = *x * distribution;
     }
+}
+
+#[inline(always)]
+fn row_largest_body<T: Float, const FMA: bool>(x: &[T]) -> T {
+    largest(x)
+}
+
+#[inline(always)]
+fn row_largest_size_body<T: Float, const FMA: bool>(x: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let larger = |l: &mut T, x: T| {
+        let size = if x < T::ZERO { -x } else { x };
+        *l = if size > *l && x != T::NEG_INFINITY { size } else { *l };
+    };
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(l, &x)| larger(l, x));
+    }
+    lanes.iter_mut().zip(rest).for_each(|(l, &x)| larger(l, x));
+    largest(&lanes)
+}
+
+#[inline(always)]
+fn row_scale_body<T: Float, const FMA: bool>(x: &mut [T], by: T) {
+    x.iter_mut().for_each(|x| *x = *x * by);
+}
+
+#[inline(always)]
+fn row_add_body<T: Float, const FMA: bool>(to: &mut [T], from: &[T]) {
+    to.iter_mut().zip(from).for_each(|(x, &y)| *x += y);
+}
+
+#[inline(always)]
+fn row_add_f32_body<T: Float, const FMA: bool>(to: &mut [T], from: &[f32]) {
+    to.iter_mut().zip(from).for_each(|(x, &y)| *x += T::from_f64(y.into()));
 }
 
 #[inline(always)]

@@ -147,27 +147,19 @@ fn below_lanes<T: Real>(row: &[T], bar: T) -> usize {
 macro_rules! plain_row_operations {
     ($t:ty) => {
         fn largest(row: &[$t]) -> $t {
-            const LANES: usize = 32;
-            let mut largest = [<$t>::NEG_INFINITY; LANES];
-            let (chunks, rest) = row.as_chunks::<LANES>();
-            for chunk in chunks {
-                for (l, &x) in largest.iter_mut().zip(chunk) {
-                    *l = if x > *l { x } else { *l };
-                }
-            }
-            largest.iter().chain(rest).fold(<$t>::NEG_INFINITY, |l, &x| if x > l { x } else { l })
+            layers::row_largest(row)
         }
 
         fn scale(row: &mut [$t], by: $t) {
-            row.iter_mut().for_each(|x| *x *= by);
+            layers::row_scale(row, by);
         }
 
         fn add(to: &mut [$t], from: &[$t]) {
-            to.iter_mut().zip(from).for_each(|(x, y)| *x += y);
+            layers::row_add(to, from);
         }
 
         fn add_f32(to: &mut [$t], from: &[f32]) {
-            to.iter_mut().zip(from).for_each(|(x, &y)| *x += <$t>::from(y));
+            layers::row_add_f32(to, from);
         }
 
         fn dot(a: &[$t], b: &[$t]) -> f64 {

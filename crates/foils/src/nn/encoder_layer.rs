@@ -1,8 +1,12 @@
 //! One layer of a BERT: attention and a network of two linear layers, a layer norm behind each.
 
-use super::{Heads, Lengths, add_layer_norm, attention, gelu, linear};
+use super::encoder_kernel::{EncoderKernel, Parameters};
+use super::{Heads, Lengths, add_layer_norm, attention, gelu, linear, on_kernels};
+use burn::backend::Dispatch;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use foils_kernels::encoder as kernels;
+use foils_kernels::matrix::Precision;
 
 /// The parameters of a linear layer, on a graph or not.
 #[derive(Clone, Debug)]
@@ -53,6 +57,17 @@ pub struct LayerWeights {
 /// When the shapes do not fit, or the heads do not divide the width.
 pub fn encoder_layer(x: Tensor<2>, weights: LayerWeights, lengths: &Lengths, heads: usize, epsilon: f64) -> Tensor<2> {
     assert_eq!(x.dims()[0], lengths.tokens(), "rows for texts of {} tokens", lengths.tokens());
+    if !on_kernels(&x) {
+        return plain(x, weights, lengths, heads, epsilon);
+    }
+    let [width, hidden] = weights.wide.weight.dims();
+    let layer = kernels::EncoderLayer { width, heads, hidden, epsilon, precision: Precision::default() };
+    let each = lengths.offsets().windows(2).map(|ends| ends[1] - ends[0]).collect();
+    Tensor::from_dispatch(Dispatch::encoder_layer(x.into_dispatch(), weights.into_parameters(), layer, each))
+}
+
+/// [`encoder_layer`] step by step.
+fn plain(x: Tensor<2>, weights: LayerWeights, lengths: &Lengths, heads: usize, epsilon: f64) -> Tensor<2> {
     let affine = |x: Tensor<2>, layer: Affine| linear(x, layer.weight, Some(layer.bias));
     let norm = |x, residual, norm: Norm| add_layer_norm(x, residual, norm.gamma, norm.beta, epsilon);
     let [q, k, v] = [weights.query, weights.key, weights.value].map(|layer| affine(x.clone(), layer));
@@ -60,6 +75,35 @@ pub fn encoder_layer(x: Tensor<2>, weights: LayerWeights, lengths: &Lengths, hea
     let x = norm(affine(attended, weights.out), x, weights.attention_norm);
     let y = affine(gelu(affine(x.clone(), weights.wide)), weights.narrow);
     norm(y, x, weights.output_norm)
+}
+
+impl LayerWeights {
+    fn into_parameters(self) -> Parameters<Dispatch> {
+        let affine = |layer: Affine| (layer.weight.into_dispatch(), layer.bias.into_dispatch());
+        let norm = |norm: Norm| (norm.gamma.into_dispatch(), norm.beta.into_dispatch());
+        let [(query, query_bias), (key, key_bias), (value, value_bias), (out, out_bias)] =
+            [self.query, self.key, self.value, self.out].map(affine);
+        let [(attention_gamma, attention_beta), (output_gamma, output_beta)] = [self.attention_norm, self.output_norm].map(norm);
+        let [(wide, wide_bias), (narrow, narrow_bias)] = [self.wide, self.narrow].map(affine);
+        Parameters {
+            query,
+            query_bias,
+            key,
+            key_bias,
+            value,
+            value_bias,
+            out,
+            out_bias,
+            attention_gamma,
+            attention_beta,
+            wide,
+            wide_bias,
+            narrow,
+            narrow_bias,
+            output_gamma,
+            output_beta,
+        }
+    }
 }
 
 /// [`attention`] within each text.
@@ -182,7 +226,9 @@ mod tests {
         shapes().iter().map(|shape| (0..shape.iter().product()).map(&mut next).collect()).collect()
     }
 
-    fn layer(x: Tensor<2>, tensors: &[Tensor<1>], lengths: &Lengths) -> Tensor<2> {
+    type Layer = fn(Tensor<2>, LayerWeights, &Lengths, usize, f64) -> Tensor<2>;
+
+    fn layer(layer: Layer, x: Tensor<2>, tensors: &[Tensor<1>], lengths: &Lengths) -> Tensor<2> {
         let mut rest = tensors.iter();
         let mut affine = |from: usize, to: usize| Affine {
             weight: rest.next().unwrap().clone().reshape([from, to]),
@@ -199,35 +245,44 @@ mod tests {
             narrow: affine(HIDDEN, WIDTH),
             output_norm: norm(affine(1, WIDTH)),
         };
-        encoder_layer(x, weights, lengths, 2, 1e-5)
+        layer(x, weights, lengths, 2, 1e-5)
     }
 
-    fn loss(numbers: &[Vec<f64>], device: &Device) -> (Tensor<1>, Vec<Tensor<1>>) {
+    fn loss(of: Layer, numbers: &[Vec<f64>], device: &Device) -> (Tensor<1>, Vec<Tensor<1>>) {
         let flat = |values: &Vec<f64>| {
             let tensor = Tensor::<1>::from_data(TensorData::new(values.clone(), [values.len()]), (device, DType::F64));
             if device.is_autodiff() { tensor.require_grad() } else { tensor }
         };
         let leaves: Vec<Tensor<1>> = numbers.iter().map(flat).collect();
         let rows = LENGTHS.iter().sum();
-        let y = layer(leaves[0].clone().reshape([rows, WIDTH]), &leaves[1..], &Lengths::new(LENGTHS));
+        let y = layer(of, leaves[0].clone().reshape([rows, WIDTH]), &leaves[1..], &Lengths::new(LENGTHS));
         let above: Vec<f64> = (0..rows * WIDTH).map(|i| (i as f64 * 0.71).cos()).collect();
         ((y * Tensor::from_data(TensorData::new(above, [rows, WIDTH]), (device, DType::F64))).sum(), leaves)
     }
 
     #[test]
-    fn gradients_are_those_of_central_differences() {
-        let (value, leaves) = loss(&numbers(), &Device::flex().autodiff());
-        let gradients = value.backward();
-        for (which, leaf) in leaves.iter().enumerate() {
-            let analytic: Vec<f64> = leaf.grad(&gradients).unwrap().into_data().iter::<f64>().collect();
-            for (i, analytic) in analytic.iter().enumerate() {
+    fn gradients_are_those_of_central_differences_in_one_piece_and_step_by_step() {
+        let run = |of: Layer| {
+            let (value, leaves) = loss(of, &numbers(), &Device::flex().autodiff());
+            let gradients = value.clone().backward();
+            let all: Vec<f64> =
+                leaves.iter().flat_map(|leaf| leaf.grad(&gradients).unwrap().into_data().iter::<f64>().collect::<Vec<_>>()).collect();
+            (value.into_scalar::<f64>(), all)
+        };
+        let ((fused, fused_gradients), (plain, plain_gradients)) = (run(encoder_layer), run(plain));
+        assert!((fused - plain).abs() < 1e-11, "{fused} and {plain}");
+        let mut analytic = fused_gradients.iter().zip(&plain_gradients);
+        for (which, values) in numbers().iter().enumerate() {
+            for i in 0..values.len() {
+                let (fused, plain) = analytic.next().unwrap();
+                assert!((fused - plain).abs() < 1e-10 * (1.0 + plain.abs()), "tensor {which}, {i}: {fused} and {plain}");
                 let at = |h: f64| {
                     let mut moved = numbers();
                     moved[which][i] += h;
-                    loss(&moved, &Device::flex()).0.into_scalar::<f64>()
+                    loss(encoder_layer, &moved, &Device::flex()).0.into_scalar::<f64>()
                 };
                 let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
-                assert!((numeric - analytic).abs() < 1e-7 * (1.0 + numeric.abs()), "tensor {which}, {i}: {numeric} against {analytic}");
+                assert!((numeric - fused).abs() < 1e-7 * (1.0 + numeric.abs()), "tensor {which}, {i}: {numeric} against {fused}");
             }
         }
     }
@@ -241,11 +296,11 @@ mod tests {
         let rows =
             |values: &[f64]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [values.len() / WIDTH, WIDTH]), (&device, DType::F64));
         let values = |x: Tensor<2>| x.into_data().iter::<f64>().collect::<Vec<_>>();
-        let together = values(layer(rows(&all[0]), &weights, &Lengths::new(LENGTHS)));
+        let together = values(layer(encoder_layer, rows(&all[0]), &weights, &Lengths::new(LENGTHS)));
         let mut from = 0;
         for length in LENGTHS {
             let range = from * WIDTH..(from + length) * WIDTH;
-            let alone = values(layer(rows(&all[0][range.clone()]), &weights, &Lengths::new([length])));
+            let alone = values(layer(encoder_layer, rows(&all[0][range.clone()]), &weights, &Lengths::new([length])));
             assert!(alone.iter().zip(&together[range]).all(|(a, b)| (a - b).abs() < 1e-12));
             from += length;
         }

@@ -9,6 +9,7 @@ mod adamw;
 mod attention;
 mod conv_block;
 mod cross_entropy;
+mod encoder_kernel;
 mod encoder_layer;
 mod kernels;
 mod layer_norm;
