@@ -20,12 +20,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = 0.9999
-PACKAGES = ["sentence-transformers>=5", "tensorboard"]
+PACKAGES = ["sentence-transformers>=5", "tensorboard", "peft"]
 
 
 def environment():
     """Runs this script again inside an environment that has the peer, unless it already is."""
     try:
+        import peft  # noqa: F401
         import sentence_transformers  # noqa: F401
         import tensorboard  # noqa: F401
         return

@@ -7,7 +7,8 @@ use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor};
-use foils::losses::NtXent;
+use foils::losses::{InfoNce, NtXent};
+use foils::models::{self, LoadOptions, LoraSettings};
 use foils::nn::{self, AdamW, ConvBlock, Heads, Planes};
 use measure::{measure, wanted};
 
@@ -41,6 +42,26 @@ fn main() {
         let network = Transformer { blocks: (0..6).map(|_| Block::new(384, 1536, &device)).collect() };
         step("transformer-step", network, 1e-4, |network| network.forward(x.clone()).powi_scalar(2).mean());
     }
+    if wanted("minilm-step") {
+        minilm_step("minilm-step", None, &device);
+        minilm_step("minilm-step, rank 8", Some(LoraSettings::default()), &device);
+    }
+}
+
+/// The registered encoder on 8 pairs of texts of 64 tokens each, as the training loop takes them.
+fn minilm_step(name: &str, lora: Option<LoraSettings>, device: &Device) {
+    let options = LoadOptions { lora, ..LoadOptions::default() };
+    let mut model = models::load_with("minilm", &options).expect("it is in the cache, or can be fetched");
+    let words = ["cat", "dog", "house", "river", "stone", "green", "seven", "night"];
+    let texts: Vec<String> = (0..16).map(|t| (0..62).map(|i| words[(t * 5 + i * (t + 1)) % 8]).collect::<Vec<_>>().join(" ")).collect();
+    model.prepare(&texts.iter().map(String::as_str).collect::<Vec<_>>()).expect("words");
+    let loss = InfoNce::new(0.05).expect("a temperature above 0");
+    measure(name, 15, "", || {
+        let [anchors, candidates] = [0..8, 8..16].map(|rows| model.forward(&rows.collect::<Vec<u32>>(), device, 0).expect("prepared"));
+        let loss = loss.forward(anchors, candidates).expect("a positive for each");
+        model.step(&mut loss.backward(), 1e-5).expect("finite gradients");
+        loss.into_scalar::<f32>()
+    });
 }
 
 fn random(shape: [usize; 2], device: &Device) -> Tensor<2> {

@@ -3,6 +3,7 @@
 use super::device::DeviceArg;
 use crate::Status;
 use foils::data::formats::vectors;
+use foils::models::Role;
 use foils::{Error, Result, files};
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     /// One text a line (.txt), or one JSON object a line (.jsonl); also with .gz or .zst.
     input: PathBuf,
-    /// The encoder: wordllama, static-random, or a saved model's folder.
+    /// The encoder: wordllama, static-random, minilm, or a saved model's folder.
     #[arg(long, value_name = "DIR")]
     model: String,
     /// Where to write the vectors: .npy or .safetensors, a row for each line.
@@ -21,6 +22,9 @@ pub struct Args {
     /// The field of the JSON objects that holds the text.
     #[arg(long, default_value = "text")]
     field: String,
+    /// Put before every text what the encoder wants to see before queries, or before documents.
+    #[arg(long, value_enum)]
+    role: Option<RoleArg>,
     /// Divide every vector by its length.
     #[arg(long)]
     normalize: bool,
@@ -29,6 +33,12 @@ pub struct Args {
     seed: u64,
     #[command(flatten)]
     device: DeviceArg,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum RoleArg {
+    Query,
+    Document,
 }
 
 /// Runs the command.
@@ -40,7 +50,12 @@ pub fn run(args: &Args) -> Result<Status> {
     let model = args.device.load(&args.model, args.seed)?;
     let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
     // A line is a text, so the position that an error names is the line.
-    let mut embeddings = model.embed(&refs).map_err(|e| Error::file(&args.input, None, e.to_string()))?;
+    let embedded = match args.role {
+        None => model.embed(&refs),
+        Some(RoleArg::Query) => model.embed_as(Role::Query, &refs),
+        Some(RoleArg::Document) => model.embed_as(Role::Document, &refs),
+    };
+    let mut embeddings = embedded.map_err(|e| Error::file(&args.input, None, e.to_string()))?;
     if args.normalize {
         if let Some(row) = embeddings.first_zero_row() {
             return Err(Error::file(&args.input, row as u64 + 1, "the vector of this text is 0 and has no direction to normalise"));

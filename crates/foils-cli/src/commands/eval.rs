@@ -6,6 +6,7 @@ use crate::{Status, output};
 use foils::data::formats::{Columns, beir, read_all, trec};
 use foils::data::{Collection, Embeddings, Texts};
 use foils::metrics::{Bootstrap, Comparison, EvaluateSettings, Evaluation, Vectors, evaluate, evaluate_rankings, judged_run};
+use foils::models::Role;
 use foils::search::Ranking;
 use foils::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -75,8 +76,8 @@ fn of_model(args: &Args, model: &str, data: &Path, settings: &EvaluateSettings) 
         if data.is_dir() { beir::read(data)? } else { Collection::from_examples(&read_all(data, &Columns::from(&args.columns))?)? };
     let embed = |name: &str| -> Result<[Embeddings; 2]> {
         let encoder = args.device.load(name, args.seed)?;
-        let embed = |texts: &Texts| encoder.embed(&texts.texts.iter().map(String::as_str).collect::<Vec<_>>());
-        Ok([embed(&collection.queries)?, embed(&collection.corpus)?])
+        let embed = |role, texts: &Texts| encoder.embed_as(role, &texts.texts.iter().map(String::as_str).collect::<Vec<_>>());
+        Ok([embed(Role::Query, &collection.queries)?, embed(Role::Document, &collection.corpus)?])
     };
     let (before, after) = (args.baseline.as_deref().map(embed).transpose()?, embed(model)?);
     let done = evaluate(&collection, before.as_ref().map(vectors), vectors(&after), settings)?;

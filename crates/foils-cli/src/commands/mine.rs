@@ -6,7 +6,7 @@ use crate::{Status, output};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use foils::data::formats::{Columns, Format, beir, read_examples, write_examples, write_tuples};
 use foils::data::{Collection, Embeddings, Shape};
-use foils::models::Encoder;
+use foils::models::{Encoder, Role};
 use foils::negatives::{Candidates, MineSettings, MineSummary, Quantiles, Sampling, mine};
 use foils::search::{Bm25Settings, Idf};
 use foils::weighting::{MarginRule, NegativeFilter};
@@ -210,8 +210,8 @@ fn read(args: &Args) -> Result<Collection> {
 }
 
 fn embed(encoder: &dyn Encoder, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
-    let embed = |texts: &[String]| encoder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>());
-    Ok((embed(&collection.queries.texts)?, embed(&collection.corpus.texts)?))
+    let embed = |role, texts: &[String]| encoder.embed_as(role, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    Ok((embed(Role::Query, &collection.queries.texts)?, embed(Role::Document, &collection.corpus.texts)?))
 }
 
 fn print(summary: &MineSummary) {

@@ -1,12 +1,13 @@
 //! `foils train`: an encoder on pairs and their negatives.
 
 use super::convert::ColumnArgs;
+use super::device::{LoraArgs, PromptArgs};
 use crate::{Status, output};
 use clap::ValueEnum;
 use foils::data::Collection;
 use foils::data::formats::{Columns, beir, read_all};
 use foils::device::DeviceName;
-use foils::models::{self, Adapter, FolderWriter, Head};
+use foils::models::{self, FolderWriter, Head, LoadOptions};
 use foils::train::{Decay, TrainSettings, TrainSummary, fit};
 use foils::{Error, Result, files};
 use std::path::{Path, PathBuf};
@@ -21,14 +22,14 @@ pub struct Args {
     /// Examples, or a BEIR folder, to choose the checkpoint by nDCG@10; their documents are what is searched.
     #[arg(long, value_name = "FILE")]
     validation: PathBuf,
-    /// The encoder to start from: wordllama, static-random, or a saved model's folder.
+    /// The encoder to start from: wordllama, static-random, minilm, or a saved model's folder.
     #[arg(long, default_value = "wordllama")]
     encoder: String,
     /// Where to write the trained model.
     #[arg(short, long, value_name = "MODEL_DIR")]
     output: PathBuf,
     /// Leave the encoder as it is and train dense layers on top of it.
-    #[arg(long, value_enum, value_name = "FORM")]
+    #[arg(long, value_enum, value_name = "FORM", conflicts_with = "lora")]
     adapter: Option<HeadArg>,
     /// Settings as TOML, by the names of the options below with _ for -; options given here win.
     #[arg(long, value_name = "TOML")]
@@ -36,6 +37,10 @@ pub struct Args {
     /// Where TensorBoard event files go [default: MODEL_DIR with "-logs" behind it].
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
+    #[command(flatten)]
+    lora: LoraArgs,
+    #[command(flatten)]
+    prompts: PromptArgs,
     #[command(flatten)]
     settings: SettingArgs,
     #[command(flatten)]
@@ -97,7 +102,7 @@ pub struct SettingArgs {
     /// Examples in a batch [default: 256].
     #[arg(long, help_heading = "Training")]
     batch_size: Option<usize>,
-    /// The peak learning rate [default: 0.03, for an adapter 0.001].
+    /// The peak learning rate [default: 0.03 for a token table, 0.001 for an adapter, 0.00003 for a transformer].
     #[arg(long, help_heading = "Training")]
     learning_rate: Option<f64>,
     /// Share of the steps in which the learning rate rises [default: 0.1].
@@ -154,11 +159,8 @@ impl SettingArgs {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Status> {
     let mut settings = TrainSettings::default();
-    if args.adapter.is_some() {
-        settings.learning_rate = TrainSettings::ADAPTER_LEARNING_RATE;
-    }
     if let Some(path) = &args.config {
-        settings = read_toml(path, settings.learning_rate)?;
+        settings = read_toml(path)?;
     }
     args.settings.apply(&mut settings);
     settings.check()?;
@@ -170,10 +172,9 @@ pub fn run(args: &Args) -> Result<Status> {
     let columns = Columns::from(&args.columns);
     let train = read_all(&args.examples, &columns)?;
     let validation = read_collection(&args.validation, &columns)?;
-    let mut model = models::load(&args.encoder, settings.seed)?;
-    if let Some(head) = args.adapter {
-        model = Box::new(Adapter::new(model, head.into()));
-    }
+    let PromptArgs { query_prompt, document_prompt } = args.prompts.clone();
+    let (lora, adapter) = (args.lora.settings(), args.adapter.map(Head::from));
+    let mut model = models::load_with(&args.encoder, &LoadOptions { seed: settings.seed, lora, adapter, query_prompt, document_prompt })?;
     model.to_device(&device);
     let logs = args.log_dir.clone().unwrap_or_else(|| beside(&args.output));
     let summary = fit(model.as_mut(), &train, &validation, loss.as_ref(), &settings, Some(&logs))?;
@@ -190,16 +191,13 @@ pub fn run(args: &Args) -> Result<Status> {
     Ok(Status::Ok)
 }
 
-/// Settings from a TOML file; `learning_rate` where it says nothing about that.
-fn read_toml(path: &Path, learning_rate: f64) -> Result<TrainSettings> {
+/// Settings from a TOML file.
+fn read_toml(path: &Path) -> Result<TrainSettings> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let wrong = |e: toml::de::Error| {
+    toml::from_str(&text).map_err(|e: toml::de::Error| {
         let line = e.span().map(|s| text[..s.start].matches('\n').count() as u64 + 1);
         Error::file(path, line, e.message())
-    };
-    let settings: TrainSettings = toml::from_str(&text).map_err(wrong)?;
-    let given = toml::from_str::<toml::Table>(&text).map_err(wrong)?.contains_key("learning_rate");
-    Ok(if given { settings } else { TrainSettings { learning_rate, ..settings } })
+    })
 }
 
 /// A BEIR folder, or examples in a file.

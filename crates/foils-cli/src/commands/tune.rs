@@ -1,6 +1,7 @@
 //! `foils tune`: the whole way, on the user's pairs or on the registered code-search data.
 
 use super::convert::ColumnArgs;
+use super::device::{LoraArgs, PromptArgs};
 use super::mine::{CANDIDATES, choice};
 use crate::{Status, output, report};
 use foils::data::formats::{Columns, read_all};
@@ -30,9 +31,13 @@ pub struct Args {
     /// Settings as a TOML file; what is given here beside it comes first.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// What is tuned: wordllama, static-random, or a sentence-transformers folder.
+    /// What is tuned: wordllama, static-random, minilm, or a sentence-transformers folder.
     #[arg(long)]
     encoder: Option<String>,
+    #[command(flatten)]
+    lora: LoraArgs,
+    #[command(flatten)]
+    prompts: PromptArgs,
     /// Fixes batches, sampling and splits.
     #[arg(long)]
     seed: Option<u64>,
@@ -57,7 +62,7 @@ pub struct Args {
     /// Pairs in a batch.
     #[arg(long)]
     batch_size: Option<usize>,
-    /// The peak learning rate.
+    /// The peak learning rate [default: what suits the encoder].
     #[arg(long)]
     learning_rate: Option<f64>,
     /// Where vectors, losses and dense layers are computed: cpu, cuda, vulkan, metal, wgpu (each needs a build with
@@ -125,6 +130,9 @@ fn settings(args: &Args) -> Result<TuneSettings> {
     if let Some(encoder) = &args.encoder {
         settings.encoder.clone_from(encoder);
     }
+    settings.lora = args.lora.settings().or(settings.lora);
+    settings.query_prompt = args.prompts.query_prompt.clone().or(settings.query_prompt);
+    settings.document_prompt = args.prompts.document_prompt.clone().or(settings.document_prompt);
     if let Some(seed) = args.seed {
         settings.seed = seed;
         settings.mine.seed = seed;

@@ -4,7 +4,7 @@ use super::eci::{Capacity, Eci, Margin, QueryParts};
 use super::{Baselines, ComponentIntervals, ScoreReport, SetScore, UnsafePair};
 use crate::data::{Collection, Embeddings, Example, Qrels};
 use crate::metrics::{Bootstrap, Interval, of_run};
-use crate::models::Encoder;
+use crate::models::{Encoder, Role};
 use crate::search::{self, Ranking, Similarity};
 use crate::{Error, Result};
 use rayon::prelude::*;
@@ -81,8 +81,9 @@ pub fn gather<E: AsRef<[Example]>>(pairs: Option<&[Example]>, sets: &[(String, E
 /// # Errors
 /// As [`score_embedded`], and when a text cannot be embedded.
 pub fn score_sets(encoder: &dyn Encoder, collection: &Collection, sets: &[NegativeSet], settings: &ScoreSettings) -> Result<ScoreReport> {
-    let embed = |texts: &[String]| encoder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>());
-    score_embedded(collection, sets, &embed(&collection.queries.texts)?, &embed(&collection.corpus.texts)?, settings)
+    let embed = |role, texts: &[String]| encoder.embed_as(role, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let (queries, documents) = (embed(Role::Query, &collection.queries.texts)?, embed(Role::Document, &collection.corpus.texts)?);
+    score_embedded(collection, sets, &queries, &documents, settings)
 }
 
 /// Scores sets from the frozen vectors of the collection's queries and documents, by cosine. A query with several positives stands by

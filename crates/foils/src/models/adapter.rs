@@ -322,6 +322,10 @@ impl Trainable for Adapter {
         Ok(())
     }
 
+    fn learning_rate(&self) -> f64 {
+        1e-3
+    }
+
     fn snapshot(&self) -> Vec<u8> {
         self.weights().iter().flat_map(|(_, w, b)| w.iter().chain(b.iter().flatten())).flat_map(|v| v.to_le_bytes()).collect()
     }

@@ -1,5 +1,6 @@
 //! The folder form of sentence-transformers: `modules.json` names the modules, each with a folder of its own.
 
+use super::Prompts;
 use crate::{Error, Result, files};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,7 @@ pub struct FolderWriter {
     temporary: tempfile::TempDir,
     target: PathBuf,
     modules: Vec<ModuleEntry>,
+    prompts: Prompts,
 }
 
 impl FolderWriter {
@@ -55,7 +57,7 @@ impl FolderWriter {
             .suffix(".tmp")
             .tempdir_in(parent)
             .map_err(Error::io("write in the folder", parent))?;
-        Ok(Self { temporary, target: target.to_owned(), modules: Vec::new() })
+        Ok(Self { temporary, target: target.to_owned(), modules: Vec::new(), prompts: Prompts::default() })
     }
 
     /// Makes the folder of the next module; `kind` is its class in `sentence_transformers.models` (`StaticEmbedding`, `Dense`).
@@ -72,6 +74,21 @@ impl FolderWriter {
         Ok(folder)
     }
 
+    /// Makes a folder beside the modules that no module is in.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn add_folder(&mut self, name: &str) -> Result<PathBuf> {
+        let folder = self.temporary.path().join(name);
+        std::fs::create_dir(&folder).map_err(Error::io("create the folder", &folder))?;
+        Ok(folder)
+    }
+
+    /// What the model wants to see before texts.
+    pub fn set_prompts(&mut self, prompts: Prompts) {
+        self.prompts = prompts;
+    }
+
     /// Writes `modules.json` and `config_sentence_transformers.json` and renames the folder into place.
     ///
     /// # Errors
@@ -82,8 +99,8 @@ impl FolderWriter {
         let config = serde_json::json!({
             "__version__": { "foils": env!("CARGO_PKG_VERSION") },
             "model_type": "SentenceTransformer",
-            "prompts": {},
-            "default_prompt_name": null,
+            "prompts": self.prompts.by_name(),
+            "default_prompt_name": self.prompts.default_name(),
             "similarity_fn_name": "cosine",
         });
         files::write_json(folder.join("config_sentence_transformers.json"), &config)?;
@@ -169,6 +186,11 @@ impl Tensors {
         let tensors = Self { path: path.to_owned(), bytes };
         tensors.parse()?;
         Ok(tensors)
+    }
+
+    /// The file that was read.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn parse(&self) -> Result<SafeTensors<'_>> {

@@ -1,20 +1,25 @@
 //! What is being trained? Encoders of text and images; how they are saved and loaded. No loss and no loop here.
 
 mod adapter;
+mod bert;
 mod folder;
 pub mod image;
 mod lazy_adamw;
 mod load;
 mod momentum;
 mod pieces;
+mod prompts;
 mod static_encoder;
 mod tokens;
 
 pub use adapter::{Activation, Adapter, Head};
+pub use bert::{BertEncoder, DEFAULT_CHUNK_TOKENS, LoraSettings, LoraTarget, Pooling};
 pub use folder::{FolderWriter, ModuleEntry};
 pub use lazy_adamw::LazyAdamW;
-pub use load::load;
+pub use load::{LoadOptions, load, load_with};
 pub use momentum::momentum_update;
+pub(crate) use prompts::prompted;
+pub use prompts::{Prompted, Prompts, Role};
 pub use static_encoder::StaticEncoder;
 pub use tokens::DEFAULT_MAX_TOKENS;
 
@@ -33,6 +38,19 @@ pub trait Encoder: Send + Sync {
     /// # Errors
     /// On a text from which no token is left, naming its position.
     fn embed(&self, texts: &[&str]) -> Result<Embeddings>;
+
+    /// [`Encoder::embed`] with what the model wants to see before a text of this role.
+    ///
+    /// # Errors
+    /// As [`Encoder::embed`].
+    fn embed_as(&self, _role: Role, texts: &[&str]) -> Result<Embeddings> {
+        self.embed(texts)
+    }
+
+    /// What the model wants to see before texts, if anything.
+    fn prompts(&self) -> Option<&Prompts> {
+        None
+    }
 
     /// Computes on `device` from here on, where it computes with tensors; by default it does not.
     fn to_device(&mut self, _device: &Device) {}
@@ -88,6 +106,9 @@ pub trait Trainable: Encoder {
     /// # Errors
     /// When a gradient is NaN or infinite; then nothing has changed.
     fn step(&mut self, gradients: &mut Gradients, learning_rate: f64) -> Result<()>;
+
+    /// A peak learning rate that suits what is trained.
+    fn learning_rate(&self) -> f64;
 
     /// The weights, to come back to with [`Trainable::restore`].
     fn snapshot(&self) -> Vec<u8>;

@@ -199,6 +199,11 @@ impl Trainable for StaticEncoder {
         Ok(())
     }
 
+    /// For numbers that are about 1 in size.
+    fn learning_rate(&self) -> f64 {
+        0.03
+    }
+
     fn snapshot(&self) -> Vec<u8> {
         bytemuck::cast_slice(&self.table).to_vec()
     }

@@ -5,7 +5,7 @@ use super::validation::ValidationSet;
 use super::{BatchSampler, Epoch, EventWriter, Schedule, StepRecord, TrainSettings, TrainSummary, TrainingSet, Validation};
 use crate::data::{Collection, Example};
 use crate::losses::RankingLoss;
-use crate::models::Trainable;
+use crate::models::{Role, Trainable, prompted};
 use crate::progress::Progress;
 use crate::{Error, Result, seed};
 use burn::tensor::Device;
@@ -39,6 +39,7 @@ pub fn fit(
     log_dir: Option<&Path>,
 ) -> Result<TrainSummary> {
     settings.check()?;
+    let settings = &with_learning_rate(settings, model.learning_rate());
     let device = settings.device.open()?.autodiff();
     let mut clock = Clock::start();
     let mut set = TrainingSet::new(train)?;
@@ -51,7 +52,8 @@ pub fn fit(
     if total == 0 {
         return Err(Error::invalid("all training examples share their texts, so that no two can be in one batch"));
     }
-    model.prepare(set.texts())?;
+    let documents_from = prepare(model, set.texts())?;
+    let validation = validation.with_documents_from(documents_from);
     let log = log_dir.map(EventWriter::create).transpose()?;
     clock.lap("prepare");
     let mut run = Run {
@@ -63,6 +65,7 @@ pub fn fit(
         loss,
         settings,
         validation,
+        documents_from,
         schedule: Schedule::new(settings.learning_rate, settings.warmup, total, settings.decay),
         every: if settings.validate_every > 0 { settings.validate_every } else { total.div_ceil(VALIDATIONS) },
         total,
@@ -78,6 +81,25 @@ pub fn fit(
     run.model.restore(best)?;
     result?;
     Ok(run.finish())
+}
+
+/// Prepares the texts. A model that wants to see something else before queries than before documents gets each text twice, and the
+/// second ones begin at the number that is returned.
+fn prepare(model: &mut dyn Trainable, texts: &[&str]) -> Result<u32> {
+    let [query, document] = [Role::Query, Role::Document].map(|role| model.prompts().map_or("", |p| p.of(role)).to_owned());
+    let mut all = prompted(&query, texts);
+    let documents_from = if query == document { 0 } else { all.len() };
+    if documents_from > 0 {
+        all.extend(prompted(&document, texts));
+    }
+    model.prepare(&all.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
+    u32::try_from(documents_from).map_err(|_| Error::invalid("there are more than 2^32 texts"))
+}
+
+/// The settings with a learning rate of 0 replaced.
+fn with_learning_rate(settings: &TrainSettings, suits: f64) -> TrainSettings {
+    let learning_rate = if settings.learning_rate == 0.0 { suits } else { settings.learning_rate };
+    TrainSettings { learning_rate, ..settings.clone() }
 }
 
 fn describe(settings: &TrainSettings, loss: &dyn RankingLoss) -> Result<serde_json::Value> {
@@ -119,6 +141,8 @@ struct Run<'a> {
     loss: &'a dyn RankingLoss,
     settings: &'a TrainSettings,
     validation: ValidationSet<'a>,
+    /// Where the prepared texts begin that are documents.
+    documents_from: u32,
     schedule: Schedule,
     every: usize,
     total: usize,
@@ -180,7 +204,8 @@ impl Run<'_> {
         let rate = self.schedule.at(step);
         let dropout = self.settings.seed.wrapping_add(2 * step as u64);
         let anchors = self.model.forward(&batch.anchors, &self.device, dropout)?;
-        let candidates = self.model.forward(&batch.candidates, &self.device, dropout.wrapping_add(1))?;
+        let candidates: Vec<u32> = batch.candidates.iter().map(|c| c + self.documents_from).collect();
+        let candidates = self.model.forward(&candidates, &self.device, dropout.wrapping_add(1))?;
         let loss = self.loss.forward(anchors, candidates, &batch.targets)?;
         let value = loss.clone().into_scalar::<f64>();
         if !value.is_finite() {

@@ -18,8 +18,7 @@ pub struct TrainSettings {
     pub epochs: usize,
     /// Examples in a batch; each anchor sees the other examples' positives as negatives.
     pub batch_size: usize,
-    /// The peak learning rate. The default suits a token table, whose numbers are about 1 in size; dense layers want about
-    /// [`TrainSettings::ADAPTER_LEARNING_RATE`].
+    /// The peak learning rate; 0: what suits the encoder ([`crate::models::Trainable::learning_rate`]).
     pub learning_rate: f64,
     /// Share of all steps in which the learning rate rises to its peak.
     pub warmup: f64,
@@ -47,7 +46,7 @@ impl Default for TrainSettings {
             temperature: 0.05,
             epochs: 3,
             batch_size: 256,
-            learning_rate: 0.03,
+            learning_rate: 0.0,
             warmup: 0.1,
             decay: Decay::default(),
             negatives_per_anchor: 3,
@@ -61,9 +60,6 @@ impl Default for TrainSettings {
 }
 
 impl TrainSettings {
-    /// A learning rate for [`crate::models::Adapter`].
-    pub const ADAPTER_LEARNING_RATE: f64 = 1e-3;
-
     /// The objective that these settings name.
     ///
     /// # Errors
@@ -85,7 +81,9 @@ impl TrainSettings {
             }
         };
         positive("temperature", self.temperature)?;
-        positive("learning_rate", self.learning_rate)?;
+        if self.learning_rate != 0.0 {
+            positive("learning_rate", self.learning_rate)?;
+        }
         if !(0.0..=1.0).contains(&self.warmup) {
             return Err(Error::invalid(format!("warmup is {}; a share of the steps from 0 to 1 is needed", self.warmup)));
         }

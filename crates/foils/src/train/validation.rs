@@ -27,6 +27,12 @@ impl<'a> ValidationSet<'a> {
         }
     }
 
+    /// The same with the documents' texts so much further on.
+    pub fn with_documents_from(mut self, from: u32) -> Self {
+        self.documents.iter_mut().for_each(|row| *row += from);
+        self
+    }
+
     /// Mean nDCG@10 with the current weights, by exact cosine search.
     pub fn ndcg(&self, model: &dyn Trainable) -> Result<f64> {
         let queries = model.embed_prepared(&self.queries)?.normalized();

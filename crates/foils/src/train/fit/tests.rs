@@ -1,6 +1,6 @@
 use super::*;
 use crate::losses::{Compute, MultipleNegativesRanking, Options, Targets};
-use crate::models::{Adapter, Head, StaticEncoder};
+use crate::models::{Adapter, Head, Prompted, Prompts, StaticEncoder};
 use burn::tensor::{Tensor, TensorData, activation};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -154,6 +154,26 @@ fn when_nothing_helps_the_untuned_encoder_is_kept() {
     assert_eq!(model.snapshot(), before);
     assert_eq!(summary.stopped, "early stopping");
     assert_eq!(summary.steps.len(), 2, "two validations without a new best");
+}
+
+#[test]
+fn prompts_go_before_the_texts_of_their_role() {
+    let before = |examples: Vec<Example>| -> Vec<Example> {
+        let put = |e: Example| Example {
+            anchor: format!("q1w1 {}", e.anchor),
+            positives: e.positives.iter().map(|p| format!("d3w0 {p}")).collect(),
+            ..Example::default()
+        };
+        examples.into_iter().map(put).collect()
+    };
+    let settings = TrainSettings { epochs: 1, ..settings() };
+    let held_out_before = Collection::from_examples(&before(pairs(520, 650))).unwrap();
+    let expected = fit(&mut model(), &before(pairs(0, 520)), &held_out_before, &Plain, &settings, None).unwrap();
+    let prompts = Prompts::default().with(Role::Query, "q1w1 ").with(Role::Document, "d3w0 ");
+    let mut prompted = Prompted::new(Box::new(model()), prompts);
+    let summary = fit(&mut prompted, &pairs(0, 520), &held_out(), &Plain, &settings, None).unwrap();
+    assert!(summary.validations.iter().zip(&expected.validations).all(|(a, b)| a.ndcg == b.ndcg));
+    assert!(summary.steps.iter().zip(&expected.steps).all(|(a, b)| a.loss == b.loss));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! All settings of a tuning run, as one TOML file has them.
 
+use crate::models::LoraSettings;
 use crate::negatives::MineSettings;
 use crate::train::TrainSettings;
 use crate::{Error, Result, files};
@@ -16,8 +17,17 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TuneSettings {
-    /// What is tuned: `wordllama`, `static-random`, or a sentence-transformers folder.
+    /// What is tuned: `wordllama`, `static-random`, `minilm`, or a sentence-transformers folder.
     pub encoder: String,
+    /// What comes before queries, instead of what the encoder's folder says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_prompt: Option<String>,
+    /// What comes before documents, instead of what the encoder's folder says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_prompt: Option<String>,
+    /// Train low-rank updates of a transformer alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraSettings>,
     /// Fixes batches, sampling and splits.
     pub seed: u64,
     /// Share of the pairs held out for validation, and again for the test, where no such files are given.
@@ -46,6 +56,9 @@ impl Default for TuneSettings {
     fn default() -> Self {
         Self {
             encoder: "wordllama".into(),
+            query_prompt: None,
+            document_prompt: None,
+            lora: None,
             seed: 0,
             held_out: 0.1,
             in_batch_only: false,

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::data::{Collection, Embeddings, Example};
 use crate::diagnostics::{ScoreReport, ScoreSettings, gather, score_embedded};
 use crate::metrics::{EvaluateSettings, Evaluated, Vectors, evaluate};
-use crate::models::{self, Encoder, Trainable};
+use crate::models::{self, Encoder, LoadOptions, Role, Trainable};
 use crate::negatives::{MineSummary, mine};
 use crate::train::{TrainSettings, TrainSummary, fit};
 use std::path::Path;
@@ -29,10 +29,17 @@ impl<'a> Tuner<'a> {
     pub fn new(data: &'a TuneData, settings: &'a TuneSettings) -> Result<Self> {
         settings.mine.validate()?;
         settings.train.check()?;
-        let (encoder, training) = rayon::join(|| models::load(&settings.encoder, settings.seed), || Collection::from_examples(&data.train));
+        let options = LoadOptions {
+            seed: settings.seed,
+            lora: settings.lora.clone(),
+            query_prompt: settings.query_prompt.clone(),
+            document_prompt: settings.document_prompt.clone(),
+            ..LoadOptions::default()
+        };
+        let (encoder, training) = rayon::join(|| models::load_with(&settings.encoder, &options), || Collection::from_examples(&data.train));
         let (mut encoder, training) = (encoder?, training?);
         encoder.to_device(&settings.train.device.open()?);
-        let (queries, documents) = (embed(&*encoder, &training.queries.texts)?, embed(&*encoder, &training.corpus.texts)?);
+        let (queries, documents) = embed(&*encoder, &training)?;
         Ok(Self { data, settings, untuned: encoder.snapshot(), encoder, training, queries, documents })
     }
 
@@ -93,10 +100,12 @@ impl<'a> Tuner<'a> {
     }
 
     fn vectors(&self, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
-        Ok((embed(&*self.encoder, &collection.queries.texts)?, embed(&*self.encoder, &collection.corpus.texts)?))
+        embed(&*self.encoder, collection)
     }
 }
 
-fn embed(encoder: &dyn Encoder, texts: &[String]) -> Result<Embeddings> {
-    encoder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+/// Queries and documents.
+fn embed(encoder: &dyn Encoder, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
+    let embed = |role, texts: &[String]| encoder.embed_as(role, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    Ok((embed(Role::Query, &collection.queries.texts)?, embed(Role::Document, &collection.corpus.texts)?))
 }

@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""Does the transformer of foils give the embeddings of sentence-transformers, as shipped and after training?
+
+    python3 tests/peers/minilm.py [--foils target/release/foils] [--out tests/peers/minilm.json]
+
+Embeds 1,000 texts of 1 token to beyond where MiniLM cuts, odd ones among them, with `foils embed` and with sentence-transformers: with
+all-MiniLM-L6-v2 as its package has it, after a short training of all its weights, and after one of low-rank updates, whose files peft
+reads too. Uses the environment of saved_models.py. Ends with 1 when a cosine is below 0.9999.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from saved_models import NEEDED, ROOT, environment
+from saved_models import texts as pairs_and_odd
+
+ODD = ["[CLS] [SEP] [MASK] [PAD] [UNK]", "ÀÉÎÕÜ ÅNGSTRÖM", "İstanbul ıI", "한국어 텍스트", "العربية نص", "e\u0301 \u0301 combining", "a" * 300,
+       "ﬁ ligature ½ ²", "क्षेत्र हिन्दी", "!!!???...---", "1234567890 " * 100, "\ufffd\u00ad\u200d", "x\u0001y", "don't I'm"]
+
+
+def all_texts(vocabulary, odd):
+    """The odd ones, then words drawn from the vocabulary: many short texts, some longer than the limit."""
+    draw = random.Random(1)
+    words = [w for w in vocabulary if w.isalpha()]
+    out = odd + ODD
+    while len(out) < 1000:
+        out.append(" ".join(draw.choices(words, k=1 + int(320 * (len(out) / 1000) ** 4))))
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--foils", default=ROOT / "target" / "release" / "foils", type=Path)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    environment()
+
+    import numpy
+    import peft
+    import sentence_transformers
+    import tokenizers
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    foils = str(arguments.foils.resolve())
+    report = {
+        "sentence_transformers": sentence_transformers.__version__,
+        "torch": torch.__version__,
+        "tokenizers": tokenizers.__version__,
+        "peft": peft.__version__,
+        "needed_cosine": NEEDED,
+        "models": {},
+    }
+    worst = 1.0
+    with tempfile.TemporaryDirectory() as home:
+        home = Path(home)
+
+        def write(name, rows):
+            path = home / name
+            path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+            return str(path)
+
+        def embed(model, file):
+            vectors = str(home / "vectors.npy")
+            subprocess.run([foils, "embed", file, "--model", model, "-o", vectors], check=True, capture_output=True)
+            return numpy.load(vectors).astype("float64")
+
+        def compare(name, model, python):
+            started = time.perf_counter()
+            ours = embed(model, inputs)
+            seconds = time.perf_counter() - started
+            started = time.perf_counter()
+            theirs = python.encode(every, batch_size=32).astype("float64")
+            cosine = (ours * theirs).sum(1) / (numpy.linalg.norm(ours, axis=1) * numpy.linalg.norm(theirs, axis=1))
+            report["models"][name] = {
+                "texts": len(every),
+                "smallest_cosine": float(cosine.min()),
+                "largest_difference": float(abs(ours - theirs).max()),
+                "seconds_foils_embed": round(seconds, 1),
+                "seconds_encode": round(time.perf_counter() - started, 1),
+            }
+            return float(cosine.min())
+
+        # Fetches it into the cache of foils.
+        embed("minilm", write("one.jsonl", [{"text": "x"}]))
+        cache = Path(os.environ.get("FOILS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "foils")
+        shipped = str(cache / "minilm")
+        pairs, odd = pairs_and_odd()
+        every = all_texts((cache / "minilm" / "vocab.txt").read_text(encoding="utf-8").split("\n"), odd)
+        inputs = write("texts.jsonl", [{"text": t} for t in every])
+        worst = min(worst, compare("as shipped", "minilm", SentenceTransformer(shipped, device="cpu")))
+
+        named = [{"anchor": a, "positive": p[:400]} for a, p in pairs[:128]]
+        train, held_out = write("train.jsonl", named[:96]), write("held-out.jsonl", named[96:])
+        for name, options in {"trained": [], "low-rank updates": ["--lora", "4", "--lora-targets", "query,value,narrow"]}.items():
+            folder = str(home / name)
+            command = [foils, "train", train, "--validation", held_out, "-o", folder, "--encoder", "minilm", "--epochs", "2"]
+            command += ["--batch-size", "16", "--validate-every", "3", "--json", *options]
+            summary = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            worst = min(worst, compare(name, folder, SentenceTransformer(folder, device="cpu")))
+            report["models"][name]["training_changed_it"] = summary["improved"]
+        updated = SentenceTransformer(shipped, device="cpu")
+        name = "model" if hasattr(updated[0], "model") else "auto_model"
+        setattr(updated[0], name, peft.PeftModel.from_pretrained(updated[0].auto_model, str(home / "low-rank updates" / "lora")))
+        worst = min(worst, compare("low-rank updates read by peft", str(home / "low-rank updates" / "lora"), updated))
+    text = json.dumps(report, indent=2)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+    return 0 if worst >= NEEDED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
