@@ -4,12 +4,12 @@
 mod measure;
 
 use burn::module::{Module, Param};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{LayerNormConfig, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor};
 use foils::losses::{InfoNce, NtXent};
 use foils::models::{self, LoadOptions, LoraSettings};
-use foils::nn::{self, AdamW, ConvBlock, Heads, Planes};
+use foils::nn::{self, AdamW, AffineParams, ConvBlock, EncoderLayer, Lengths, NormParams, Planes};
 use measure::{measure, wanted};
 
 /// Keeps memory that is given back for the next step: the system's allocator returns large pieces, and every page of them costs again.
@@ -39,8 +39,10 @@ fn main() {
     }
     if wanted("transformer-step") {
         let x = random([1024, 384], &device);
-        let network = Transformer { blocks: (0..6).map(|_| Block::new(384, 1536, &device)).collect() };
-        step("transformer-step", network, 1e-4, |network| network.forward(x.clone()).powi_scalar(2).mean());
+        let lengths = Lengths::new([64; 16]);
+        step("transformer-step", Transformer::new(384, 1536, &device), 1e-4, |network| {
+            network.forward(x.clone(), &lengths).powi_scalar(2).mean()
+        });
     }
     if wanted("minilm-step") {
         minilm_step("minilm-step", None, &device);
@@ -118,53 +120,34 @@ impl Cnn {
 /// Six layers of the size of MiniLM on 16 texts of 64 tokens.
 #[derive(Module, Debug)]
 struct Transformer {
-    blocks: Vec<Block>,
+    layers: Vec<EncoderLayer>,
 }
 
 impl Transformer {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.blocks.iter().fold(x, |x, block| block.forward(x))
-    }
-}
-
-#[derive(Module, Debug)]
-struct Block {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
-    first_norm: LayerNorm,
-    wide: Linear,
-    narrow: Linear,
-    second_norm: LayerNorm,
-}
-
-impl Block {
     fn new(width: usize, hidden: usize, device: &Device) -> Self {
-        let square = || LinearConfig::new(width, width).init(device);
-        let norm = || LayerNormConfig::new(width).init(device);
-        Self {
-            query: square(),
-            key: square(),
-            value: square(),
-            out: square(),
-            first_norm: norm(),
-            wide: LinearConfig::new(width, hidden).init(device),
-            narrow: LinearConfig::new(hidden, width).init(device),
-            second_norm: norm(),
-        }
+        let affine = |from: usize, to: usize| {
+            let layer = LinearConfig::new(from, to).init(device);
+            AffineParams { weight: layer.weight, bias: layer.bias.expect("Burn's linear layer has a bias") }
+        };
+        let norm = || {
+            let norm = LayerNormConfig::new(width).init(device);
+            NormParams { gamma: norm.gamma, beta: norm.beta.expect("Burn's layer norm has an offset") }
+        };
+        let layer = |_| EncoderLayer {
+            query: affine(width, width),
+            key: affine(width, width),
+            value: affine(width, width),
+            out: affine(width, width),
+            attention_norm: norm(),
+            wide: affine(width, hidden),
+            narrow: affine(hidden, width),
+            output_norm: norm(),
+            epsilon: 1e-5,
+        };
+        Self { layers: (0..6).map(layer).collect() }
     }
 
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let [q, k, v] = [&self.query, &self.key, &self.value].map(|layer| linear(layer, x.clone()));
-        let attended = nn::attention(q, k, v, Heads { batch: 16, tokens: 64, heads: 12 }, None);
-        let x = add_norm(&self.first_norm, linear(&self.out, attended), x);
-        let y = linear(&self.narrow, nn::gelu(linear(&self.wide, x.clone())));
-        add_norm(&self.second_norm, y, x)
+    fn forward(&self, x: Tensor<2>, lengths: &Lengths) -> Tensor<2> {
+        self.layers.iter().fold(x, |x, layer| layer.forward(x, lengths, 12))
     }
-}
-
-fn add_norm(norm: &LayerNorm, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-    let beta = norm.beta.as_ref().expect("Burn's layer norm has an offset").val();
-    nn::add_layer_norm(x, residual, norm.gamma.val(), beta, 1e-5)
 }
