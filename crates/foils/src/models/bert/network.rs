@@ -39,6 +39,12 @@ impl Network {
         pool(pooling, x, &chunk.lengths)
     }
 
+    /// Moves the layers out, so that nobody else holds their numbers and the optimiser can write to them in place.
+    pub fn take(&mut self) -> Self {
+        let layers = std::mem::take(&mut self.layers);
+        Self { layers, ..self.clone() }
+    }
+
     /// From values in the order of [`specs`].
     ///
     /// # Errors

@@ -182,7 +182,9 @@ impl Trainable for BertEncoder {
         if !all_finite(&self.parameters, &gradients) || words.sums.iter().any(|v| !v.is_finite()) {
             return Err(Error::invalid("the gradient of the transformer's weights is not finite"));
         }
-        self.parameters = on_pool(|| self.optimizer.step(learning_rate, self.parameters.clone(), gradients));
+        let Parameters { network, lora } = &mut self.parameters;
+        let parameters = Parameters { network: network.take(), lora: lora.take() };
+        self.parameters = on_pool(|| self.optimizer.step(learning_rate, parameters, gradients));
         if !words.tokens.is_empty() {
             let mut bags = Bags::default();
             words.tokens.iter().for_each(|&token| bags.push_mean(&mut [token]));
