@@ -5,9 +5,10 @@
 //! that no more than one chunk's graph is in memory for each forward. The parameters' gradient is that of the whole batch.
 
 use super::chunks::{Chunk, plan};
-use super::network::{collect, host, replace};
+use super::network::{collect, replace};
 use super::{BertEncoder, Parameters, on_pool, scatter};
 use crate::data::Embeddings;
+use crate::models::host::host;
 use crate::models::static_encoder::normalize_rows;
 use crate::models::{LazyAdamW, Trainable};
 use crate::nn::AdamW;
