@@ -11,6 +11,13 @@ pub fn rng(seed: u64, stream: u64) -> Rng {
     rng
 }
 
+/// A standard normal number, by Box and Muller's transform.
+pub fn normal(rng: &mut Rng) -> f64 {
+    let (u, v): (f64, f64) = (rng.random(), rng.random());
+    // 1 − u is in (0, 1], so the logarithm is finite.
+    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+}
+
 /// Puts `items` in random order (Fisher–Yates).
 pub fn shuffle<T>(items: &mut [T], rng: &mut Rng) {
     for i in (1..items.len()).rev() {

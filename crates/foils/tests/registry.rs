@@ -165,4 +165,8 @@ fn encoders_are_whole() {
     for file in ["modules.json", "config.json", "1_Pooling/config.json", "sentence_bert_config.json"] {
         foils::files::read_json::<serde_json::Value>(folder.join(file)).unwrap();
     }
+    let vectors = foils::models::load("minilm", 0).unwrap().embed(&["hello world"]).unwrap();
+    // What sentence-transformers gives.
+    let expected = [-0.034_477_26, 0.031_023_26, 0.006_735_02, 0.026_108_94];
+    assert!(vectors.row(0).iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{:?}", &vectors.row(0)[..4]);
 }

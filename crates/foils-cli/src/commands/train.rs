@@ -102,7 +102,7 @@ pub struct SettingArgs {
     /// Examples in a batch [default: 256].
     #[arg(long, help_heading = "Training")]
     batch_size: Option<usize>,
-    /// The peak learning rate [default: 0.03 for a token table, 0.001 for an adapter, 0.00003 for a transformer].
+    /// The peak learning rate [default: 0.03 for a token table, 0.001 for an adapter, 0.00003 for a transformer, 0.0003 for its low-rank updates].
     #[arg(long, help_heading = "Training")]
     learning_rate: Option<f64>,
     /// Share of the steps in which the learning rate rises [default: 0.1].

@@ -1,6 +1,7 @@
 //! One or two dense layers on top of an encoder that stays as it is.
 
 use super::folder::{FolderWriter, Tensors, write_tensors};
+use super::host::{host as values, transpose};
 use super::static_encoder::{normalize_rows, write_normalize};
 use super::{Encoder, Trainable};
 use crate::data::Embeddings;
@@ -226,14 +227,6 @@ fn linear(weight: Vec<f32>, rows: usize, columns: usize, bias: Option<Vec<f32>>,
         weight: Param::from_data(TensorData::new(weight, [rows, columns]), device),
         bias: bias.map(|b| Param::from_data(TensorData::new(b, [columns]), device)),
     }
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_into_vec().expect("converted to f32")
-}
-
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
 }
 
 impl Encoder for Adapter {

@@ -3,6 +3,7 @@
 mod adapter;
 mod bert;
 mod folder;
+mod host;
 pub mod image;
 mod lazy_adamw;
 mod load;

@@ -7,7 +7,6 @@ use crate::data::Embeddings;
 use crate::{Error, Result, files, seed};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use foils_kernels::Bags;
-use rand::RngExt;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
@@ -75,12 +74,7 @@ impl StaticEncoder {
     pub fn random(tokenizer: Tokenizer, dim: usize, max_tokens: Option<usize>, seed: u64) -> Result<Self> {
         let rows = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         let mut rng = seed::rng(seed, 1);
-        let normal = || {
-            // Box and Muller's transform: 1 − u is in (0, 1], so the logarithm is finite.
-            let (u, v): (f64, f64) = (rng.random(), rng.random());
-            ((-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
-        };
-        let table = std::iter::repeat_with(normal).take(rows * dim).collect();
+        let table = (0..rows * dim).map(|_| seed::normal(&mut rng) as f32).collect();
         Self::new(table, dim, tokenizer, max_tokens)
     }
 

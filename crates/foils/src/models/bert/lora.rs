@@ -6,7 +6,6 @@ use crate::nn::{Affine, AffineParams, EncoderLayer, LayerWeights};
 use crate::{Error, Result, seed};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -160,13 +159,8 @@ impl LoraParams {
     /// A with independent normal numbers of variance 1 / from, B zero: the model starts as it was.
     pub fn new(settings: &LoraSettings, shape: &Shape, seed: u64, device: &Device) -> Self {
         let mut rng = seed::rng(seed, 2);
-        let mut normal = || {
-            // Box and Muller's transform: 1 − u is in (0, 1], so the logarithm is finite.
-            let (u, v): (f64, f64) = (rng.random(), rng.random());
-            (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
-        };
         Self::build(settings, shape, device, |_, _, [from, to]| {
-            let down = (0..from * settings.rank).map(|_| (normal() / (from as f64).sqrt()) as f32).collect();
+            let down = (0..from * settings.rank).map(|_| (seed::normal(&mut rng) / (from as f64).sqrt()) as f32).collect();
             Ok([down, vec![0.0; settings.rank * to]])
         })
         .expect("numbers are always to be had")

@@ -2,8 +2,8 @@
 
 use super::BertEncoder;
 use super::lora::{LoraParams, LoraSettings, LoraTarget};
-use super::network::{host, transpose};
 use crate::models::folder::{Tensors, write_tensors};
+use crate::models::host::{host, transpose};
 use crate::{Error, Result, files};
 use serde::Deserialize;
 use serde_json::json;

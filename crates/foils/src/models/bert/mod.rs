@@ -20,6 +20,7 @@ pub use config::Pooling;
 pub use lora::{LoraSettings, LoraTarget};
 pub(super) use lora_files::{ADAPTER_CONFIG, base_model};
 
+use super::host::host;
 use super::tokens::read_tokenizer;
 use super::{Encoder, FolderWriter, LazyAdamW};
 use crate::data::Embeddings;
@@ -30,7 +31,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use chunks::plan;
 use config::{Shape, read_limits};
 use lora::LoraParams;
-use network::{Network, Spec, WORDS, WeightFile, collect, host};
+use network::{Network, Spec, WORDS, WeightFile, collect};
 use save::Kept;
 use std::path::Path;
 use tokens::{SequenceTokenizer, Sequences};

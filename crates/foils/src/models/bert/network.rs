@@ -5,6 +5,7 @@ use super::chunks::{Chunk, pool};
 use super::config::Shape;
 use super::lora::LoraParams;
 use crate::models::folder::Tensors;
+use crate::models::host::{host, transpose};
 use crate::nn::{self, AffineParams, EncoderLayer, NormParams};
 use crate::{Error, Result};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -37,6 +38,12 @@ impl Network {
             x = nn::encoder_layer(x, weights, &chunk.lengths, self.heads, self.epsilon);
         }
         pool(pooling, x, &chunk.lengths)
+    }
+
+    /// Moves the layers out, so that nobody else holds their numbers and the optimiser can write to them in place.
+    pub fn take(&mut self) -> Self {
+        let layers = std::mem::take(&mut self.layers);
+        Self { layers, ..self.clone() }
     }
 
     /// From values in the order of [`specs`].
@@ -187,11 +194,6 @@ impl WeightFile {
     }
 }
 
-/// `[rows, columns]` to `[columns, rows]`.
-pub(super) fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
-}
-
 /// All numbers of a module's parameters, in the order of its fields.
 pub(super) fn collect<M: Module>(module: &M) -> Vec<f32> {
     struct Collect(Vec<f32>);
@@ -222,9 +224,4 @@ pub(super) fn replace<M: Module>(module: M, values: &[f32]) -> M {
         }
     }
     module.map(&mut Replace(values))
-}
-
-/// A tensor's numbers as f32.
-pub(super) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_into_vec().expect("converted to f32")
 }

@@ -1,8 +1,9 @@
 //! A BERT as the modules of a sentence-transformers folder.
 
 use super::BertEncoder;
-use super::network::{Spec, WORDS, collect, specs, transpose};
+use super::network::{Spec, WORDS, collect, specs};
 use crate::models::folder::{FolderWriter, write_tensors};
+use crate::models::host::transpose;
 use crate::models::static_encoder::write_normalize;
 use crate::{Error, Result, files};
 use serde_json::{Value, json};

@@ -5,9 +5,10 @@
 //! that no more than one chunk's graph is in memory for each forward. The parameters' gradient is that of the whole batch.
 
 use super::chunks::{Chunk, plan};
-use super::network::{collect, host, replace};
+use super::network::{collect, replace};
 use super::{BertEncoder, Parameters, on_pool, scatter};
 use crate::data::Embeddings;
+use crate::models::host::host;
 use crate::models::static_encoder::normalize_rows;
 use crate::models::{LazyAdamW, Trainable};
 use crate::nn::AdamW;
@@ -182,7 +183,9 @@ impl Trainable for BertEncoder {
         if !all_finite(&self.parameters, &gradients) || words.sums.iter().any(|v| !v.is_finite()) {
             return Err(Error::invalid("the gradient of the transformer's weights is not finite"));
         }
-        self.parameters = on_pool(|| self.optimizer.step(learning_rate, self.parameters.clone(), gradients));
+        let Parameters { network, lora } = &mut self.parameters;
+        let parameters = Parameters { network: network.take(), lora: lora.take() };
+        self.parameters = on_pool(|| self.optimizer.step(learning_rate, parameters, gradients));
         if !words.tokens.is_empty() {
             let mut bags = Bags::default();
             words.tokens.iter().for_each(|&token| bags.push_mean(&mut [token]));

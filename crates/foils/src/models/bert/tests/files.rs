@@ -100,7 +100,7 @@ fn missing_and_damaged_files_are_named() {
         assert!(message.contains(file), "{file}: {message}");
     }
     assert!(refusal(|f| std::fs::remove_file(f.path("tokenizer.json")).unwrap()).contains("save_pretrained"));
-    let damaged = |change: &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)| {
+    let damaged = |change: &dyn Fn(&mut Vec<Weights>)| {
         refusal(|f| {
             let mut tensors = weights();
             change(&mut tensors);

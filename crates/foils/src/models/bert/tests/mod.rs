@@ -101,7 +101,10 @@ fn tokenizer() -> Value {
     })
 }
 
-fn weights() -> Vec<(String, Vec<usize>, Vec<f32>)> {
+/// Name, shape, values.
+type Weights = (String, Vec<usize>, Vec<f32>);
+
+fn weights() -> Vec<Weights> {
     let shape = Shape { vocabulary: VOCABULARY.len(), positions: 16, types: 2, width: 32, hidden: 48, layers: 2, heads: 4, epsilon: 1e-12 };
     let mut rng = seed::rng(5, 0);
     let mut tensor = |name: String, shape: Vec<usize>| {
