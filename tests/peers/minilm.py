@@ -100,7 +100,7 @@ def main():
 
         def embed(model, file, *more):
             vectors = str(home / "vectors.npy")
-            subprocess.run([foils, "embed", file, "--model", model, "-o", vectors, *more], check=True, capture_output=True)
+            subprocess.run([foils, "embed", file, "--model", model, "-o", vectors, "--no-embedding-cache", *more], check=True, capture_output=True)
             return numpy.load(vectors).astype("float64")
 
         def compare(name, model, python):

@@ -84,7 +84,7 @@ impl Home {
 
     fn embed(&self, model: &str, more: &[&str]) -> foils::data::Embeddings {
         let (texts, model, out) = (self.text("texts.txt"), self.text(model), self.text("v.npy"));
-        succeeds(&[&["embed", &texts, "--model", &model, "-o", &out], more].concat());
+        succeeds(&[&["embed", &texts, "--model", &model, "-o", &out, "--no-embedding-cache"], more].concat());
         vectors::read(&out).unwrap()
     }
 }
@@ -176,4 +176,31 @@ fn prompts_are_used_by_role_and_saved() {
     let written: String = text.lines().map(|l| format!("d0w0 {l}\n")).collect();
     std::fs::write(home.path("texts.txt"), written).unwrap();
     assert_eq!(home.embed("model", &[]), document);
+}
+
+#[test]
+fn vectors_are_kept_and_found_again() {
+    let home = Home::new();
+    let cache = home.path("cache");
+    let embed = |more: &[&str]| {
+        let (texts, model, out) = (home.text("texts.txt"), home.text("start"), home.text("v.npy"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_foils"));
+        let output = command.args(["embed", &texts, "--model", &model, "-o", &out]).args(more).env("FOILS_CACHE", &cache).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::read(home.path("v.npy")).unwrap()
+    };
+    let segments = || {
+        let models = std::fs::read_dir(cache.join("embeddings")).map(|m| m.flatten().collect::<Vec<_>>()).unwrap_or_default();
+        let files = models.iter().flat_map(|model| std::fs::read_dir(model.path()).unwrap().flatten());
+        files.filter(|file| file.path().extension().is_some_and(|e| e == "vectors")).count()
+    };
+    let plain = embed(&["--no-embedding-cache"]);
+    assert_eq!(segments(), 0);
+    assert_eq!((embed(&[]), segments()), (plain.clone(), 1));
+    assert_eq!((embed(&[]), segments()), (plain, 1));
+    std::fs::write(home.path("texts.txt"), "d3w0\nd4w0\n").unwrap();
+    let more = embed(&["--no-embedding-cache"]);
+    assert_eq!((embed(&[]), segments()), (more, 2));
+    home.train("model", &["--epochs", "1"]);
+    assert_eq!(segments(), 2, "training leaves no vectors");
 }

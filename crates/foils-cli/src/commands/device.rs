@@ -1,8 +1,10 @@
 //! How the commands that compute vectors load their encoder.
 
 use foils::Result;
+use foils::data::registry::cache_folder;
 use foils::device::DeviceName;
 use foils::models::{self, LoadOptions, LoraSettings, LoraTarget, Trainable};
+use std::path::PathBuf;
 
 /// What the encoder gets to see before texts.
 #[derive(clap::Args, Clone, Default)]
@@ -49,6 +51,23 @@ pub struct DeviceArg {
     device: DeviceName,
     #[command(flatten)]
     prompts: PromptArgs,
+    #[command(flatten)]
+    cache: CacheArg,
+}
+
+/// Whether vectors of transformers are kept.
+#[derive(clap::Args)]
+pub struct CacheArg {
+    /// Compute a transformer's vectors anew, and do not keep them in the cache folder (`foils data` says where that is).
+    #[arg(long)]
+    no_embedding_cache: bool,
+}
+
+impl CacheArg {
+    /// The folder to keep them in.
+    pub fn folder(&self) -> Result<Option<PathBuf>> {
+        if self.no_embedding_cache { Ok(None) } else { Ok(Some(cache_folder()?.join("embeddings"))) }
+    }
 }
 
 impl DeviceArg {
@@ -56,7 +75,9 @@ impl DeviceArg {
     pub fn load(&self, name: &str, seed: u64) -> Result<Box<dyn Trainable>> {
         let device = self.device.open()?;
         let PromptArgs { query_prompt, document_prompt } = self.prompts.clone();
-        let mut encoder = models::load_with(name, &LoadOptions { seed, query_prompt, document_prompt, ..LoadOptions::default() })?;
+        let embedding_cache = self.cache.folder()?;
+        let options = LoadOptions { seed, embedding_cache, query_prompt, document_prompt, ..LoadOptions::default() };
+        let mut encoder = models::load_with(name, &options)?;
         encoder.to_device(&device);
         Ok(encoder)
     }

@@ -174,7 +174,8 @@ pub fn run(args: &Args) -> Result<Status> {
     let validation = read_collection(&args.validation, &columns)?;
     let PromptArgs { query_prompt, document_prompt } = args.prompts.clone();
     let (lora, adapter) = (args.lora.settings(), args.adapter.map(Head::from));
-    let mut model = models::load_with(&args.encoder, &LoadOptions { seed: settings.seed, lora, adapter, query_prompt, document_prompt })?;
+    let options = LoadOptions { seed: settings.seed, lora, adapter, embedding_cache: None, query_prompt, document_prompt };
+    let mut model = models::load_with(&args.encoder, &options)?;
     model.to_device(&device);
     let logs = args.log_dir.clone().unwrap_or_else(|| beside(&args.output));
     let summary = fit(model.as_mut(), &train, &validation, loss.as_ref(), &settings, Some(&logs))?;

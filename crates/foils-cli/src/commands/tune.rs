@@ -1,7 +1,7 @@
 //! `foils tune`: the whole way, on the user's pairs or on the registered code-search data.
 
 use super::convert::ColumnArgs;
-use super::device::{LoraArgs, PromptArgs};
+use super::device::{CacheArg, LoraArgs, PromptArgs};
 use super::mine::{CANDIDATES, choice};
 use crate::{Status, output, report};
 use foils::data::formats::{Columns, read_all};
@@ -38,6 +38,8 @@ pub struct Args {
     lora: LoraArgs,
     #[command(flatten)]
     prompts: PromptArgs,
+    #[command(flatten)]
+    cache: CacheArg,
     /// Fixes batches, sampling and splits.
     #[arg(long)]
     seed: Option<u64>,
@@ -131,6 +133,7 @@ fn settings(args: &Args) -> Result<TuneSettings> {
         settings.encoder.clone_from(encoder);
     }
     settings.lora = args.lora.settings().or(settings.lora);
+    settings.embedding_cache = args.cache.folder()?;
     settings.query_prompt = args.prompts.query_prompt.clone().or(settings.query_prompt);
     settings.document_prompt = args.prompts.document_prompt.clone().or(settings.document_prompt);
     if let Some(seed) = args.seed {

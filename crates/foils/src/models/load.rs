@@ -3,7 +3,10 @@
 use super::bert::{ADAPTER_CONFIG, base_model};
 use super::folder::read_modules;
 use super::tokens::read_tokenizer;
-use super::{Adapter, BertEncoder, DEFAULT_MAX_TOKENS, Head, LoraSettings, Pooling, Prompted, Prompts, Role, StaticEncoder, Trainable};
+use super::{
+    Adapter, BertEncoder, DEFAULT_MAX_TOKENS, EmbeddingCache, Head, LoraSettings, Pooling, Prompted, Prompts, Role, StaticEncoder,
+    Trainable,
+};
 use crate::data::registry;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -17,6 +20,8 @@ pub struct LoadOptions {
     pub lora: Option<LoraSettings>,
     /// New dense layers on top, which alone are trained.
     pub adapter: Option<Head>,
+    /// A folder for the vectors of transformers ([`super::EmbeddingCache`]); none: they are computed each time.
+    pub embedding_cache: Option<PathBuf>,
     /// What comes before queries, instead of what the model's folder says.
     pub query_prompt: Option<String>,
     /// What comes before documents, instead of what the model's folder says.
@@ -111,6 +116,9 @@ fn read_folder(folder: &Path, name: &str, updates: Option<&Path>, options: &Load
         let mut encoder = BertEncoder::read(&path(0), pooling)?.with_normalize(normalize_inner).with_source(&source);
         if let Some(updates) = updates {
             encoder = encoder.with_lora_files(updates)?;
+        }
+        if let Some(folder) = &options.embedding_cache {
+            encoder = encoder.with_cache(EmbeddingCache::new(folder));
         }
         if let Some(lora) = &options.lora {
             encoder = encoder.with_lora(lora, options.seed)?;

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod bert;
+mod embedding_cache;
 mod folder;
 mod host;
 pub mod image;
@@ -15,6 +16,7 @@ mod tokens;
 
 pub use adapter::{Activation, Adapter, Head};
 pub use bert::{BertEncoder, DEFAULT_CHUNK_TOKENS, LoraSettings, LoraTarget, Pooling};
+pub use embedding_cache::EmbeddingCache;
 pub use folder::{FolderWriter, ModuleEntry};
 pub use lazy_adamw::LazyAdamW;
 pub use load::{LoadOptions, load, load_with};

@@ -22,7 +22,7 @@ pub(super) use lora_files::{ADAPTER_CONFIG, base_model};
 
 use super::host::host;
 use super::tokens::read_tokenizer;
-use super::{Encoder, FolderWriter, LazyAdamW};
+use super::{EmbeddingCache, Encoder, FolderWriter, LazyAdamW};
 use crate::data::Embeddings;
 use crate::nn::AdamW;
 use crate::{Error, Result};
@@ -56,6 +56,8 @@ pub struct BertEncoder {
     pooling: Pooling,
     normalize: bool,
     chunk_tokens: usize,
+    /// And the fingerprint of the weights whose vectors are kept there.
+    cache: Option<(EmbeddingCache, u128)>,
     device: Device,
     /// What the model was loaded by, while low-rank updates are updates of that.
     source: Option<String>,
@@ -106,6 +108,7 @@ impl BertEncoder {
             pooling,
             normalize: false,
             chunk_tokens: DEFAULT_CHUNK_TOKENS,
+            cache: None,
             device,
             source: None,
             prepared: Sequences::default(),
@@ -132,6 +135,13 @@ impl BertEncoder {
         }
         self.chunk_tokens = chunk_tokens;
         Ok(self)
+    }
+
+    /// The same model, which looks for the vectors of its present weights in a cache and leaves there what it computes. Those of weights
+    /// that training makes of them are not kept: nobody asks for them again.
+    pub fn with_cache(mut self, cache: EmbeddingCache) -> Self {
+        self.cache = Some((cache, self.fingerprint()));
+        self
     }
 
     /// The same model with low-rank updates that start at nothing and are all that is trained from here on. Updates that it had are
@@ -239,9 +249,16 @@ impl Encoder for BertEncoder {
     }
 
     fn embed(&self, texts: &[&str]) -> Result<Embeddings> {
-        let sequences = self.tokens.sequences(texts)?;
-        let all: Vec<u32> = (0..texts.len() as u32).collect();
-        self.finish(self.pooled(&sequences, &all))
+        let compute = |texts: &[&str]| {
+            let sequences = self.tokens.sequences(texts)?;
+            let all: Vec<u32> = (0..texts.len() as u32).collect();
+            Ok(self.finish(self.pooled(&sequences, &all))?.into_data())
+        };
+        let vectors = match &self.cache {
+            Some((cache, model)) if *model == self.fingerprint() => cache.embed(*model, self.shape.width, texts, compute)?,
+            _ => compute(texts)?,
+        };
+        Embeddings::new(self.shape.width, vectors)
     }
 
     fn to_device(&mut self, device: &Device) {

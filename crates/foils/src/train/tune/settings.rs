@@ -6,7 +6,7 @@ use crate::train::TrainSettings;
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Settings of `foils tune`: a TOML file with these names, written out beside the results.
 ///
@@ -28,6 +28,9 @@ pub struct TuneSettings {
     /// Train low-rank updates of a transformer alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraSettings>,
+    /// A folder for the vectors of the untuned transformer ([`crate::models::EmbeddingCache`]); not in the file, since it changes nothing.
+    #[serde(skip)]
+    pub embedding_cache: Option<PathBuf>,
     /// Fixes batches, sampling and splits.
     pub seed: u64,
     /// Share of the pairs held out for validation, and again for the test, where no such files are given.
@@ -59,6 +62,7 @@ impl Default for TuneSettings {
             query_prompt: None,
             document_prompt: None,
             lora: None,
+            embedding_cache: None,
             seed: 0,
             held_out: 0.1,
             in_batch_only: false,

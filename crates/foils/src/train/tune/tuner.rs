@@ -32,6 +32,7 @@ impl<'a> Tuner<'a> {
         let options = LoadOptions {
             seed: settings.seed,
             lora: settings.lora.clone(),
+            embedding_cache: settings.embedding_cache.clone(),
             query_prompt: settings.query_prompt.clone(),
             document_prompt: settings.document_prompt.clone(),
             ..LoadOptions::default()
