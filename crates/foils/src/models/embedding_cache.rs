@@ -132,7 +132,7 @@ impl Store {
         for entry in std::fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))? {
             let entry = entry.map_err(Error::io("read", &self.folder))?;
             let name = entry.file_name();
-            if !Path::new(&name).extension().is_some_and(|e| e == "vectors") || self.known.contains(&name) {
+            if Path::new(&name).extension().is_none_or(|e| e != "vectors") || self.known.contains(&name) {
                 continue;
             }
             let Some(segment) = Segment::open(entry.path(), self.dim) else { continue };
