@@ -150,7 +150,7 @@ impl Bench {
 
         let mut model = Adapter::new(models::load("wordllama", 0)?, Head::Linear);
         let all = std::iter::once(&train).chain(&held_out).flat_map(|c| c.queries.texts.iter().chain(&c.corpus.texts));
-        model.prepare(&all.map(String::as_str).collect::<Vec<_>>())?;
+        model.prepare(&all.collect::<Vec<_>>())?;
         let (n, m) = (train.queries.len() as u32, train.corpus.len() as u32);
         let query_vectors = model.embed_prepared(&(0..n).collect::<Vec<_>>())?;
         let document_vectors = model.embed_prepared(&(n..n + m).collect::<Vec<_>>())?;

@@ -1,6 +1,7 @@
 //! From outcomes to a verdict: the paired difference over seeds and its 95 % interval (Student's t).
 
 use crate::study::{Budget, Claim, Outcome, Study};
+use foils::metrics::{SampleMean, sample_mean};
 use foils::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -102,14 +103,9 @@ impl JudgedClaim {
     /// # Errors
     /// Without any difference.
     pub fn new(claim: Claim, differences: Vec<f64>) -> Result<Self> {
-        let Some((mean, sd)) = mean_and_sd(&differences) else {
+        let Some(SampleMean { mean, interval, .. }) = sample_mean(&differences) else {
             return Err(Error::invalid("a claim cannot be judged without a seed"));
         };
-        let n = differences.len();
-        let interval = sd.map(|sd| {
-            let half = t_quantile(0.975, n - 1) * sd / (n as f64).sqrt();
-            (mean - half, mean + half)
-        });
         let verdict = match interval {
             Some((low, _)) if low > claim.margin => Verdict::Reproduced,
             Some((_, high)) if high <= claim.margin => Verdict::NotReproduced,
@@ -138,7 +134,7 @@ impl Report {
             .iter()
             .map(|(name, _)| {
                 let values: Vec<f64> = outcomes().flat_map(|o| &o.measured).filter(|(n, _)| n == name).map(|(_, v)| *v).collect();
-                let (mean, sd) = mean_and_sd(&values).unwrap_or((f64::NAN, None));
+                let (mean, sd) = sample_mean(&values).map_or((f64::NAN, None), |m| (m.mean, m.sd));
                 Summary { name: name.clone(), mean, sd }
             })
             .collect();
@@ -173,66 +169,11 @@ fn together(verdicts: impl Iterator<Item = Verdict> + Clone) -> Verdict {
     }
 }
 
-/// Mean and standard deviation with n − 1 (none for one value).
-fn mean_and_sd(values: &[f64]) -> Option<(f64, Option<f64>)> {
-    if values.is_empty() {
-        return None;
-    }
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let sd = (values.len() > 1).then(|| (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt());
-    Some((mean, sd))
-}
-
-/// P(|T| ≤ t) for Student's t with `freedom` ≥ 1 degrees of freedom: the finite series for whole degrees (Abramowitz and
-/// Stegun 26.7.3 and 26.7.4).
-fn t_within(t: f64, freedom: usize) -> f64 {
-    let theta = (t / (freedom as f64).sqrt()).atan();
-    let (sin, cos) = theta.sin_cos();
-    // Odd: cosθ + 2/3 cos³θ + …, up to cos^(ν−2); even: 1 + 1/2 cos²θ + …
-    let odd = freedom % 2 == 1;
-    let (mut term, mut sum, mut power) = if odd { (cos, 0.0, 1) } else { (1.0, 0.0, 0) };
-    while power + 2 <= freedom {
-        sum += term;
-        power += 2;
-        term *= cos * cos * (power - 1) as f64 / power as f64;
-    }
-    if odd { (theta + sin * sum) * 2.0 / std::f64::consts::PI } else { sin * sum }
-}
-
-/// The quantile of Student's t with `freedom` ≥ 1 degrees of freedom at 0.5 ≤ `p` < 1, by bisection to the last bits.
-fn t_quantile(p: f64, freedom: usize) -> f64 {
-    let within = 2.0 * p - 1.0;
-    let (mut low, mut high) = (0.0, 1.0);
-    while t_within(high, freedom) < within {
-        high *= 2.0;
-    }
-    for _ in 0..100 {
-        let middle = 0.5 * (low + high);
-        if t_within(middle, freedom) < within { low = middle } else { high = middle }
-    }
-    0.5 * (low + high)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::study::{Baseline, Better, Context};
     use foils::device::DeviceName;
-
-    #[test]
-    fn t_quantiles_are_those_of_the_tables() {
-        // 97.5 %: any printed table of Student's t.
-        for (freedom, table) in
-            [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (9, 2.262), (10, 2.228), (30, 2.042), (120, 1.980)]
-        {
-            let ours = t_quantile(0.975, freedom);
-            assert!((ours - table).abs() < 5.1e-4, "{freedom}: {ours} instead of {table}");
-        }
-        // In closed form: tan(π(p − ½)) for one degree, and for two t = x√2 / √(1 − x²) with x = 2p − 1.
-        assert!((t_quantile(0.9, 1) - (std::f64::consts::PI * 0.4).tan()).abs() < 1e-12);
-        assert!((t_quantile(0.9, 2) - 0.8 * 2f64.sqrt() / 0.6).abs() < 1e-12);
-    }
 
     const CLAIM: Claim = Claim { says: "a beats b", metric: "a", baseline: Baseline::Metric("b"), margin: 0.01, better: Better::Higher };
 

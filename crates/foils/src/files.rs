@@ -30,10 +30,25 @@ pub struct AtomicFile {
     out: Option<Sink>,
 }
 
+/// How the names of files begin that are being written.
+pub(crate) const TEMPORARY_PREFIX: &str = ".foils-";
+
 enum Sink {
     Plain(BufWriter<tempfile::NamedTempFile>),
     Gzip(flate2::write::GzEncoder<BufWriter<tempfile::NamedTempFile>>),
     Zstd(zstd::stream::write::Encoder<'static, BufWriter<tempfile::NamedTempFile>>),
+}
+
+/// The folder that a file is in, or is to be in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The path with something behind its name.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 impl AtomicFile {
@@ -43,16 +58,13 @@ impl AtomicFile {
     /// When the folder cannot be made or written.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        let folder = match path.parent() {
-            Some(p) if !p.as_os_str().is_empty() => p,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(&path);
         std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
         if path.is_dir() {
             return Err(Error::file(&path, None, "is a folder; a file name is needed here"));
         }
         let temporary = tempfile::Builder::new()
-            .prefix(".foils-")
+            .prefix(TEMPORARY_PREFIX)
             .suffix(".tmp")
             .tempfile_in(folder)
             .map_err(Error::io("write in the folder", folder))?;

@@ -30,12 +30,14 @@ pub mod models;
 pub mod negatives;
 pub mod nn;
 pub mod progress;
+mod scratch;
 pub mod search;
 pub mod seed;
 pub mod train;
 pub mod weighting;
 
 pub use error::{Error, Result};
+pub use scratch::own_memory;
 
 /// The README's example compiles and runs.
 #[cfg(doctest)]

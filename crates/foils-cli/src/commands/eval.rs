@@ -4,9 +4,9 @@ use super::convert::ColumnArgs;
 use super::device::DeviceArg;
 use crate::{Status, output};
 use foils::data::formats::{Columns, beir, read_all, trec};
-use foils::data::{Collection, Embeddings, Texts};
+use foils::data::{Collection, Embeddings};
 use foils::metrics::{Bootstrap, Comparison, EvaluateSettings, Evaluation, Vectors, evaluate, evaluate_rankings, judged_run};
-use foils::models::Role;
+use foils::models::embed_collection;
 use foils::search::Ranking;
 use foils::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -75,9 +75,8 @@ fn of_model(args: &Args, model: &str, data: &Path, settings: &EvaluateSettings) 
     let collection =
         if data.is_dir() { beir::read(data)? } else { Collection::from_examples(&read_all(data, &Columns::from(&args.columns))?)? };
     let embed = |name: &str| -> Result<[Embeddings; 2]> {
-        let encoder = args.device.load(name, args.seed)?;
-        let embed = |role, texts: &Texts| encoder.embed_as(role, &texts.texts.iter().map(String::as_str).collect::<Vec<_>>());
-        Ok([embed(Role::Query, &collection.queries)?, embed(Role::Document, &collection.corpus)?])
+        let (queries, documents) = embed_collection(&*args.device.load(name, args.seed)?, &collection)?;
+        Ok([queries, documents])
     };
     let (before, after) = (args.baseline.as_deref().map(embed).transpose()?, embed(model)?);
     let done = evaluate(&collection, before.as_ref().map(vectors), vectors(&after), settings)?;
@@ -106,9 +105,9 @@ fn of_run(run: &Path, qrels: &Path, settings: &EvaluateSettings) -> Result<Evalu
 }
 
 fn write_run(path: &Path, collection: &Collection, rankings: &[Ranking]) -> Result<()> {
-    let document = |(doc, score): &(u32, f32)| (collection.corpus.ids[*doc as usize].clone(), f64::from(*score));
+    let document = |(doc, score): &(u32, f32)| (collection.corpus.ids[*doc as usize].to_owned(), f64::from(*score));
     let run = collection.queries.ids.iter().zip(rankings);
-    let run: Vec<_> = run.map(|(id, r)| trec::Ranking { query: id.clone(), documents: r.iter().map(document).collect() }).collect();
+    let run: Vec<_> = run.map(|(id, r)| trec::Ranking { query: id.to_owned(), documents: r.iter().map(document).collect() }).collect();
     trec::write_run(path, &run, "foils")
 }
 

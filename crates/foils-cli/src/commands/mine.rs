@@ -3,17 +3,16 @@
 use super::convert::ColumnArgs;
 use super::device::DeviceArg;
 use crate::{Status, output};
+use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use foils::data::formats::{Columns, Format, beir, read_examples, write_examples, write_tuples};
-use foils::data::{Collection, Embeddings, Shape};
-use foils::models::{Encoder, Role};
-use foils::negatives::{Candidates, MineSettings, MineSummary, Quantiles, Sampling, mine};
+use foils::data::{Collection, Shape};
+use foils::negatives::{Candidates, MineSettings, MineSummary, Miner, Quantiles, Sampling, forget};
 use foils::search::{Bm25Settings, Idf};
 use foils::weighting::{MarginRule, NegativeFilter};
 use foils::{Error, Result, files};
 use serde::de::DeserializeOwned;
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
 
 /// Mine hard negatives: candidates from words and vectors, filtered so that unlabelled positives are not among them.
 #[derive(clap::Args)]
@@ -81,6 +80,10 @@ pub struct Args {
     /// The split of a BEIR folder [default: test, or the only one].
     #[arg(long)]
     split: Option<String>,
+    /// Keep the process's own memory under this (4GB, 500MB), whatever the size of the corpus: what does not fit goes to the output's
+    /// disk meanwhile.
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
     /// Write the account of the run to this file too.
     #[arg(long, value_name = "MINE.json")]
     summary: Option<PathBuf>,
@@ -165,12 +168,19 @@ pub fn run(args: &Args) -> Result<Status> {
     if args.shape == Shape::Lists && matches!(format, Format::Csv | Format::Tsv) {
         return Err(Error::file(&args.output, None, "CSV and TSV cannot hold lists; choose another --shape, or .jsonl or .parquet"));
     }
-    let collection = read(args)?;
-    let started = Instant::now();
-    let vectors = if args.has_encoder() { Some(embed(&*args.device.load(&args.encoder, args.seed)?, &collection)?) } else { None };
-    let seconds = started.elapsed().as_secs_f64();
-    let mut mined = mine(&collection, vectors.as_ref().map(|(queries, documents)| (queries, documents)), &settings)?;
-    mined.summary.seconds.insert("embed".into(), seconds);
+    // Beside the output, since the folder for temporary files often is memory.
+    let beside = files::folder_of(&args.output);
+    let part = files::with_suffix(&args.output, ".part");
+    let collection = read(args, args.memory.map(|_| beside))?;
+    let encoder = if args.has_encoder() { Some(args.device.load(&args.encoder, args.seed)?) } else { None };
+    let mut miner = Miner::new(&collection, &settings).resume_in(&part);
+    if let Some(encoder) = &encoder {
+        miner = miner.with_encoder(&**encoder);
+    }
+    if let Some(memory) = args.memory {
+        miner = miner.within(usize::try_from(memory.as_u64()).unwrap_or(usize::MAX), beside);
+    }
+    let mut mined = miner.run()?;
     mined.summary.settings["encoder"] = args.encoder.clone().into();
 
     let examples = mined.examples(&collection).map(Ok);
@@ -181,6 +191,7 @@ pub fn run(args: &Args) -> Result<Status> {
     if let Some(path) = &args.summary {
         files::write_json(path, &mined.summary)?;
     }
+    forget(&part)?;
     for warning in &mined.summary.warnings {
         eprintln!("warning: {warning}");
     }
@@ -196,22 +207,18 @@ pub fn run(args: &Args) -> Result<Status> {
     Ok(Status::Ok)
 }
 
-fn read(args: &Args) -> Result<Collection> {
+/// With `scratch` the texts lie on that folder's disk.
+fn read(args: &Args, scratch: Option<&Path>) -> Result<Collection> {
     let (input, split) = (&args.input, args.split.as_deref());
     if input.is_dir() {
-        let options = beir::Options { split: split.map(str::to_owned), ..beir::Options::default() };
+        let scratch = scratch.map(Path::to_owned);
+        let options = beir::Options { split: split.map(str::to_owned), scratch, ..beir::Options::default() };
         return Ok(beir::read_with(input, &options)?.collection);
     }
     if split.is_some() {
         return Err(Error::file(input, None, "is no BEIR folder and so has no --split"));
     }
-    let examples = read_examples(input, &Columns::from(&args.columns))?.collect::<Result<Vec<_>>>()?;
-    Collection::from_examples(&examples)
-}
-
-fn embed(encoder: &dyn Encoder, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
-    let embed = |role, texts: &[String]| encoder.embed_as(role, &texts.iter().map(String::as_str).collect::<Vec<_>>());
-    Ok((embed(Role::Query, &collection.queries.texts)?, embed(Role::Document, &collection.corpus.texts)?))
+    Collection::from_stream(read_examples(input, &Columns::from(&args.columns))?, scratch)
 }
 
 fn print(summary: &MineSummary) {

@@ -8,9 +8,10 @@ use foils::data::Collection;
 use foils::data::formats::{Columns, beir, read_all};
 use foils::device::DeviceName;
 use foils::models::{self, FolderWriter, Head, LoadOptions};
-use foils::train::{Decay, TrainSettings, TrainSummary, fit};
+use foils::train::{Checkpoints, Decay, RunFiles, TrainSettings, TrainSummary, fit};
 use foils::{Error, Result, files};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Train an encoder on pairs, with in-batch and mined negatives, and keep the checkpoint that ranks the validation queries best.
 ///
@@ -37,6 +38,13 @@ pub struct Args {
     /// Where TensorBoard event files go [default: MODEL_DIR with "-logs" behind it].
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
+    /// Seconds between checkpoints, from which the same command goes on when it is started again; they are kept beside MODEL_DIR
+    /// until the model is written.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    checkpoint_every: f64,
+    /// How many of the last checkpoints are kept; 0: none are written.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    keep_checkpoints: usize,
     #[command(flatten)]
     lora: LoraArgs,
     #[command(flatten)]
@@ -177,13 +185,21 @@ pub fn run(args: &Args) -> Result<Status> {
     let options = LoadOptions { seed: settings.seed, lora, adapter, embedding_cache: None, query_prompt, document_prompt };
     let mut model = models::load_with(&args.encoder, &options)?;
     model.to_device(&device);
-    let logs = args.log_dir.clone().unwrap_or_else(|| beside(&args.output));
-    let summary = fit(model.as_mut(), &train, &validation, loss.as_ref(), &settings, Some(&logs))?;
+    let logs = args.log_dir.clone().unwrap_or_else(|| files::with_suffix(&args.output, "-logs"));
+    let checkpoints = Checkpoints {
+        folder: files::with_suffix(&args.output, "-checkpoints"),
+        every: Duration::try_from_secs_f64(args.checkpoint_every)
+            .map_err(|e| Error::invalid(format!("--checkpoint-every {}: {e}", args.checkpoint_every)))?,
+        keep: args.keep_checkpoints,
+    };
+    let run_files = RunFiles { logs: Some(&logs), checkpoints: Some(&checkpoints) };
+    let summary = fit(model.as_mut(), &train, &validation, loss.as_ref(), &settings, &run_files)?;
 
     model.save(&args.output)?;
     files::write_json(args.output.join("train.json"), &summary)?;
     let text = toml::to_string(&settings).map_err(|e| Error::invalid(format!("the settings have no TOML form: {e}")))?;
     files::write(args.output.join("train.toml"), text)?;
+    checkpoints.forget()?;
     if args.json {
         output::json(&summary)?
     } else {
@@ -204,12 +220,6 @@ fn read_toml(path: &Path) -> Result<TrainSettings> {
 /// A BEIR folder, or examples in a file.
 fn read_collection(path: &Path, columns: &Columns) -> Result<Collection> {
     if path.is_dir() { beir::read(path) } else { Collection::from_examples(&read_all(path, columns)?) }
-}
-
-fn beside(model: &Path) -> PathBuf {
-    let mut name = model.as_os_str().to_owned();
-    name.push("-logs");
-    name.into()
 }
 
 fn print(summary: &TrainSummary, model: &Path, logs: &Path) {

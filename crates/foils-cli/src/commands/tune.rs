@@ -4,12 +4,14 @@ use super::convert::ColumnArgs;
 use super::device::{CacheArg, LoraArgs, PromptArgs};
 use super::mine::{CANDIDATES, choice};
 use crate::{Status, output, report};
+use clap::builder::PossibleValuesParser;
 use foils::data::formats::{Columns, read_all};
 use foils::data::{Example, registry};
 use foils::device::DeviceName;
+use foils::metrics::{SampleMean, sample_mean};
 use foils::negatives::Candidates;
-use foils::train::tune::{ComparisonTable, Judge, TuneData, TuneResult, TuneSettings, compare, tune};
-use foils::{Error, Result, files};
+use foils::train::tune::{CompareSettings, ComparisonTable, Judge, TuneData, TuneResult, TuneSettings, WAYS, compare, tune};
+use foils::{Result, files};
 use std::path::{Path, PathBuf};
 
 /// Mine negatives, clean them, score them, train an encoder on them, evaluate it, and report.
@@ -74,6 +76,13 @@ pub struct Args {
     /// Train every way of mining in full over so many seeds and print the table, instead of tuning once.
     #[arg(long, value_name = "SEEDS", conflicts_with = "auto")]
     compare: Option<u64>,
+    /// With --compare: the ways to train (in-batch, random, bm25, dense, dense-filtered, dense-from-11, hybrid-filtered,
+    /// rrf-filtered) [default: all].
+    #[arg(long, value_name = "WAY", value_delimiter = ',', requires = "compare", value_parser = PossibleValuesParser::new(WAYS))]
+    ways: Vec<String>,
+    /// With --compare: the judges to ask [default: both].
+    #[arg(long, value_name = "JUDGE", value_delimiter = ',', requires = "compare", value_parser = judge)]
+    judges: Option<Vec<Judge>>,
     /// A small setting: a tenth of the code-search pairs, one epoch. For a first look and for tests.
     #[arg(long)]
     quick: bool,
@@ -101,11 +110,12 @@ pub fn run(args: &Args) -> Result<Status> {
     let data = data(args, &settings)?;
     let say = |line: &str| eprintln!("{line}");
     if let Some(seeds) = args.compare {
-        if seeds == 0 {
-            return Err(Error::invalid("--compare 0: at least one seed is needed"));
+        let mut compared = CompareSettings::all(settings.seed, seeds);
+        if !args.ways.is_empty() {
+            compared.ways.clone_from(&args.ways);
         }
-        let table = compare(&data, &settings, &(0..seeds).map(|s| settings.seed + s).collect::<Vec<_>>(), &say)?;
-        files::write_json(args.out.join("compare.json"), &table)?;
+        compared.judges = args.judges.clone().unwrap_or(compared.judges);
+        let table = compare(&data, &settings, &compared, &args.out, &say)?;
         if args.json {
             output::json(&table)?
         } else {
@@ -199,14 +209,20 @@ fn print(result: &TuneResult, out: &Path) {
 }
 
 fn print_comparison(table: &ComparisonTable) {
-    let mean = |v: &[f64]| if v.is_empty() { f64::NAN } else { v.iter().sum::<f64>() / v.len() as f64 };
-    let shown = |v: &[f64]| {
-        let m = mean(v);
-        let spread = (v.iter().map(|x| (x - m).powi(2)).sum::<f64>() / (v.len().max(2) - 1) as f64).sqrt();
-        if v.is_empty() { "-".to_owned() } else { format!("{m:.4} ± {spread:.4}") }
+    let mean = |v: &[f64]| sample_mean(v).map_or(f64::NAN, |m| m.mean);
+    let shown = |v: &[f64]| match sample_mean(v) {
+        None => "-".to_owned(),
+        Some(m) => m.sd.map_or_else(|| format!("{:.4}", m.mean), |sd| format!("{:.4} ± {sd:.4}", m.mean)),
     };
-    let mut out = output::table(&["negatives", "ECI", "unsafe", "validation nDCG@10", "held-out nDCG@10", "gain", "train s"]);
+    let interval = |m: SampleMean| m.interval.map_or(String::new(), |(low, high)| format!(" ({low:+.4} … {high:+.4})"));
+    let in_batch = table.rows.iter().find(|r| r.eci.is_empty()).map(|r| r.test.clone());
+    let mut out =
+        output::table(&["negatives", "ECI", "unsafe", "validation nDCG@10", "held-out nDCG@10", "gain", "over in-batch (95 %)", "train s"]);
     for row in &table.rows {
+        let over = in_batch.as_ref().filter(|_| !row.eci.is_empty()).and_then(|base| {
+            let differences: Vec<f64> = row.test.iter().zip(base).map(|(a, b)| a - b).collect();
+            sample_mean(&differences).filter(|_| row.test.len() == base.len())
+        });
         out.add_row([
             row.name.clone(),
             if row.eci.is_empty() { "-".into() } else { format!("{:.4}", mean(&row.eci)) },
@@ -214,17 +230,21 @@ fn print_comparison(table: &ComparisonTable) {
             shown(&row.validation),
             shown(&row.test),
             format!("{:+.1} %", 100.0 * (mean(&row.test) / table.untuned - 1.0)),
+            over.map_or("-".into(), |m| format!("{:+.4}{}", m.mean, interval(m))),
             format!("{:.1}", mean(&row.seconds)),
         ]);
     }
     println!("{out}");
     println!("untuned held-out nDCG@10 {:.4}; ± is the standard deviation over {} seeds", table.untuned, table.seeds.len());
+    let trusted = if table.eci_trusted { "trusted" } else { "not trusted" };
     if let Some(agreement) = &table.agreement {
-        let trusted = if table.eci_trusted { "trusted" } else { "not trusted" };
         println!(
-            "ECI against held-out nDCG@10: Spearman {:+.2}, Kendall {:+.2} (ECI is {trusted} here)",
+            "ECI against held-out nDCG@10, means over seeds: Spearman {:+.2}, Kendall {:+.2} (ECI is {trusted} here)",
             agreement.spearman, agreement.kendall_tau_b
         );
+    }
+    if let Some(m) = sample_mean(&table.agreements.iter().map(|a| a.spearman).collect::<Vec<_>>()) {
+        println!("the same within each of {} seeds: Spearman {:+.2}{}", table.agreements.len(), m.mean, interval(m));
     }
     for judge in &table.judges {
         println!(

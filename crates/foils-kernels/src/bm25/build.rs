@@ -7,6 +7,7 @@
 use super::{Idf, Postings};
 use crate::Real;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Tokens of the documents whose pairs exist at one time; 16 bytes a pair.
@@ -38,12 +39,29 @@ pub(super) struct Built<T> {
     pub peaks: Vec<T>,
 }
 
-pub(super) fn build<T: Real>(tokens: &[u32], offsets: &[usize], vocab_size: usize, k1: f64, b: f64, idf: Idf) -> Built<T> {
+/// What documents are scored by that is not in themselves.
+pub(super) struct Statistics<'a> {
+    /// Of every term; none: from these documents.
+    pub weights: Option<Vec<f64>>,
+    /// Of every document, in tokens, where these are not all of its tokens.
+    pub lengths: Option<&'a [u32]>,
+    pub mean_length: f64,
+}
+
+pub(super) fn build<T: Real>(
+    tokens: &[u32],
+    offsets: &[usize],
+    vocab_size: usize,
+    k1: f64,
+    b: f64,
+    idf: Idf,
+    statistics: Statistics,
+) -> Built<T> {
     let documents = offsets.len() - 1;
-    let mean_length = tokens.len() as f64 / documents as f64;
+    let Statistics { weights, lengths, mean_length } = statistics;
     let threads = rayon::current_num_threads();
     let frequencies = frequencies(tokens, offsets, vocab_size, threads);
-    let weights = term_weights(&frequencies, documents, idf);
+    let weights = weights.unwrap_or_else(|| term_weights(&frequencies, documents, idf));
     let mut postings = Postings::with_lengths(&frequencies);
     let mut shares = shares(&mut postings, threads);
     let mut peaks = Vec::with_capacity(documents);
@@ -54,7 +72,8 @@ pub(super) fn build<T: Real>(tokens: &[u32], offsets: &[usize], vocab_size: usiz
             let (mut pairs, mut peaks) = (Vec::new(), Vec::with_capacity(part.len()));
             for document in part {
                 let words = &tokens[offsets[document]..offsets[document + 1]];
-                let length = k1 * (1.0 - b + b * words.len() as f64 / mean_length);
+                let length = lengths.map_or(words.len() as f64, |lengths| f64::from(lengths[document]));
+                let length = k1 * (1.0 - b + b * length / mean_length);
                 let mut peak = 0.0f64;
                 for pair in count(document as u32, words, slots, &mut pairs) {
                     pair.factor = pair.factor * (k1 + 1.0) / (pair.factor + length);
@@ -150,20 +169,30 @@ fn split(offsets: &[usize], range: Range<usize>, parts: usize) -> Vec<Range<usiz
 
 /// w(t) from the document frequencies.
 fn term_weights(frequencies: &[u32], documents: usize, idf: Idf) -> Vec<f64> {
-    let n = documents as f64;
-    let weight = |df: u32| {
-        let df_ = f64::from(df);
-        match (df, idf) {
-            (0, _) => 0.0,
-            (_, Idf::Lucene) => ((n - df_ + 0.5) / (df_ + 0.5)).ln_1p(),
-            (_, Idf::Okapi) => (n - df_ + 0.5).ln() - (df_ + 0.5).ln(),
+    let mut counts = BTreeMap::new();
+    frequencies.iter().filter(|&&df| df > 0).for_each(|&df| *counts.entry(df).or_insert(0u64) += 1);
+    let weight = idf.weights(documents, &counts);
+    frequencies.iter().map(|&df| weight(df)).collect()
+}
+
+impl Idf {
+    /// The weight of a term by the number of documents that hold it (0: 0), of `documents` documents in all, where `counts` says how many
+    /// terms are held by how many documents.
+    pub fn weights(self, documents: usize, counts: &BTreeMap<u32, u64>) -> impl Fn(u32) -> f64 + use<> {
+        let n = documents as f64;
+        let plain = move |df: u32| {
+            let df_ = f64::from(df);
+            match (df, self) {
+                (0, _) => 0.0,
+                (_, Self::Lucene) => ((n - df_ + 0.5) / (df_ + 0.5)).ln_1p(),
+                (_, Self::Okapi) => (n - df_ + 0.5).ln() - (df_ + 0.5).ln(),
+            }
+        };
+        let seen = counts.values().sum::<u64>().max(1) as f64;
+        let floor = 0.25 * counts.iter().map(|(&df, &count)| count as f64 * plain(df)).sum::<f64>() / seen;
+        move |df| {
+            let weight = plain(df);
+            if self == Self::Okapi && weight < 0.0 { floor } else { weight }
         }
-    };
-    let mut weights: Vec<f64> = frequencies.iter().map(|&df| weight(df)).collect();
-    if idf == Idf::Okapi {
-        let seen = frequencies.iter().filter(|&&df| df > 0).count().max(1);
-        let floor = 0.25 * weights.iter().sum::<f64>() / seen as f64;
-        weights.iter_mut().filter(|w| **w < 0.0).for_each(|w| *w = floor);
     }
-    weights
 }

@@ -10,7 +10,7 @@ mod search;
 mod tests;
 
 use crate::Real;
-use build::{Built, build};
+use build::{Built, Statistics, build};
 use postings::{Membership, Postings};
 use rayon::prelude::*;
 use scratch::Scratch;
@@ -49,12 +49,46 @@ impl<T: Real> Bm25<T> {
     /// # Panics
     /// When offsets do not ascend from 0 to the number of tokens, a token is not below `vocab_size`, or there are 2³² documents.
     pub fn new(tokens: &[u32], document_offsets: &[usize], vocab_size: usize, k1: f64, b: f64, idf: Idf) -> Self {
+        let mean_length = tokens.len() as f64 / document_offsets.len().saturating_sub(1) as f64;
+        let statistics = Statistics { weights: None, lengths: None, mean_length };
+        Self::with_statistics(tokens, document_offsets, vocab_size, k1, b, idf, statistics)
+    }
+
+    /// Indexes some documents of a larger collection, whose scores are then those of an index of it all: `weights` of every term
+    /// ([`Idf::weights`] of the numbers of all documents that hold them), the `lengths` of these documents, and the mean over all.
+    /// Tokens of terms that no query has may be left out of `tokens`, but not out of the lengths.
+    ///
+    /// # Panics
+    /// As [`Bm25::new`] (the vocabulary's size is the number of weights), and when there are not as many lengths as documents.
+    pub fn of_part(
+        tokens: &[u32],
+        document_offsets: &[usize],
+        lengths: &[u32],
+        mean_length: f64,
+        weights: Vec<f64>,
+        (k1, b): (f64, f64),
+    ) -> Self {
+        assert_eq!(lengths.len() + 1, document_offsets.len(), "one length a document");
+        let vocab_size = weights.len();
+        let statistics = Statistics { weights: Some(weights), lengths: Some(lengths), mean_length };
+        Self::with_statistics(tokens, document_offsets, vocab_size, k1, b, Idf::Lucene, statistics)
+    }
+
+    fn with_statistics(
+        tokens: &[u32],
+        document_offsets: &[usize],
+        vocab_size: usize,
+        k1: f64,
+        b: f64,
+        idf: Idf,
+        statistics: Statistics,
+    ) -> Self {
         let ends = (document_offsets.first(), document_offsets.last());
         assert_eq!(ends, (Some(&0), Some(&tokens.len())), "the offsets run from 0 to the number of tokens");
         assert!(document_offsets.is_sorted(), "the offsets ascend");
         assert!(u32::try_from(document_offsets.len()).is_ok(), "fewer than 2^32 documents");
         let documents = document_offsets.len() - 1;
-        let Built { postings, weights, peaks } = build(tokens, document_offsets, vocab_size, k1, b, idf);
+        let Built { postings, weights, peaks } = build(tokens, document_offsets, vocab_size, k1, b, idf, statistics);
         let (largest, memberships) = (postings.largest(), postings.memberships(documents));
         let finite = largest.iter().all(|l: &T| l.to_f64().is_finite());
         Self { documents, postings, idf: weights.into_iter().map(T::from_f64).collect(), largest, peaks, finite, memberships }

@@ -172,3 +172,37 @@ fn the_ends_of_every_size() {
 fn offsets_must_ascend() {
     Bm25::<f32>::new(&[0, 1], &[0, 2, 1, 2], 2, 1.2, 0.75, Idf::Lucene);
 }
+
+/// Parts with the statistics of the whole, and with the tokens of queries alone, score as the whole does.
+#[test]
+fn parts_score_as_the_whole() {
+    let documents: Vec<Vec<u32>> = (0..90u32).map(|d| (0..d % 7).map(|i| (d * i + i) % 11).collect()).collect();
+    let offsets = |documents: &[Vec<u32>]| -> Vec<usize> {
+        let mut ends = vec![0];
+        documents.iter().for_each(|d| ends.push(ends[ends.len() - 1] + d.len()));
+        ends
+    };
+    let queries = [vec![0u32, 4, 4], vec![5], vec![2, 4, 9]];
+    let asked = [0u32, 2, 4, 5, 9];
+    for idf in [Idf::Lucene, Idf::Okapi] {
+        let whole = Bm25::<f32>::new(&documents.concat(), &offsets(&documents), 11, 1.2, 0.75, idf);
+        let df = |t: u32| documents.iter().filter(|d| d.contains(&t)).count() as u32;
+        let mut counts = std::collections::BTreeMap::new();
+        (0..11).map(df).filter(|&df| df > 0).for_each(|df| *counts.entry(df).or_insert(0) += 1);
+        let weight = idf.weights(90, &counts);
+        let weights: Vec<f64> = (0..11).map(|t| weight(df(t))).collect();
+        let mean = documents.concat().len() as f64 / 90.0;
+        for (at, part) in documents.chunks(37).enumerate() {
+            let lengths: Vec<u32> = part.iter().map(|d| d.len() as u32).collect();
+            let kept: Vec<Vec<u32>> = part.iter().map(|d| d.iter().copied().filter(|t| asked.contains(t)).collect()).collect();
+            let index = Bm25::<f32>::of_part(&kept.concat(), &offsets(&kept), &lengths, mean, weights.clone(), (1.2, 0.75));
+            for (query, found) in queries.iter().zip(index.top_k(&queries, 9, |_, _| false)) {
+                let score = |d: u32| whole.score(query, (at * 37) as u32 + d);
+                let mut expected: Vec<(u32, f32)> = (0..part.len() as u32).map(|d| (d, score(d))).filter(|e| e.1 > 0.0).collect();
+                expected.sort_by(rank_order);
+                expected.truncate(9);
+                assert_eq!(found, expected, "{idf:?} part {at}");
+            }
+        }
+    }
+}

@@ -1,17 +1,21 @@
 //! Queries, documents and which document answers which query: what is mined, searched and evaluated.
 
-use super::Example;
 use super::text::{self, ByDigest};
+use super::text_list::TextListBuilder;
+use super::{Example, TextList};
 use crate::{Error, Result};
 use rayon::prelude::*;
+use std::borrow::Borrow;
+use std::collections::hash_map::Entry;
+use std::path::Path;
 
 /// Texts with their ids, in a fixed order; a text is referred to by its index.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Texts {
     /// Unique ids.
-    pub ids: Vec<String>,
+    pub ids: TextList,
     /// The texts, one for each id.
-    pub texts: Vec<String>,
+    pub texts: TextList,
 }
 
 impl Texts {
@@ -26,10 +30,41 @@ impl Texts {
     }
 
     /// Adds a text and returns its index.
-    pub fn push(&mut self, id: impl Into<String>, text: impl Into<String>) -> u32 {
-        self.ids.push(id.into());
-        self.texts.push(text.into());
+    ///
+    /// # Panics
+    /// When there are 2³² already.
+    pub fn push(&mut self, id: impl AsRef<str>, text: impl AsRef<str>) -> u32 {
+        self.ids.push(id.as_ref());
+        self.texts.push(text.as_ref());
         u32::try_from(self.texts.len() - 1).expect("more than 2^32 texts")
+    }
+}
+
+/// Texts that are being added, in memory or on the disk of a folder.
+pub(crate) struct TextsBuilder {
+    ids: TextListBuilder,
+    texts: TextListBuilder,
+}
+
+impl TextsBuilder {
+    pub fn new(scratch: Option<&Path>) -> Result<Self> {
+        Ok(Self { ids: TextListBuilder::new(scratch)?, texts: TextListBuilder::new(scratch)? })
+    }
+
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Adds a text and returns its index.
+    pub fn push(&mut self, id: &str, text: &str) -> Result<u32> {
+        let index = u32::try_from(self.len()).map_err(|_| Error::invalid("there are more than 2^32 texts"))?;
+        self.ids.push(id)?;
+        self.texts.push(text)?;
+        Ok(index)
+    }
+
+    pub fn finish(self) -> Result<Texts> {
+        Ok(Texts { ids: self.ids.finish()?, texts: self.texts.finish()? })
     }
 }
 
@@ -102,48 +137,101 @@ impl Collection {
         Ok(Self::with_places(&examples.into_iter().collect::<Vec<_>>())?.0)
     }
 
+    /// [`Collection::from_examples`] of examples as they are read, never all in memory, with the texts on the disk of `scratch` if it is
+    /// given. For each text 40 bytes or so are kept in memory until all are read.
+    ///
+    /// # Errors
+    /// As [`Collection::from_examples`], those of the examples, and when `scratch` cannot be written.
+    pub fn from_stream(examples: impl IntoIterator<Item = Result<Example>>, scratch: Option<&Path>) -> Result<Self> {
+        let mut building = Building::new(scratch)?;
+        let mut batch = Vec::with_capacity(BATCH);
+        for example in examples {
+            batch.push(example?);
+            if batch.len() == BATCH {
+                building.add(&batch)?;
+                batch.clear();
+            }
+        }
+        building.add(&batch)?;
+        building.finish()
+    }
+
     /// [`Collection::from_examples`], and which query and documents each example became.
     pub(crate) fn with_places(examples: &[&Example]) -> Result<(Self, Vec<Place>)> {
-        let texts: Vec<&str> = examples.iter().flat_map(|e| e.texts()).collect();
+        let mut building = Building::new(None)?;
+        let places = building.add(examples)?;
+        Ok((building.finish()?, places))
+    }
+}
+
+/// Examples that are read at a time.
+const BATCH: usize = 4096;
+
+/// A collection that examples are being added to.
+struct Building {
+    queries: TextsBuilder,
+    corpus: TextsBuilder,
+    /// Where a query's text is.
+    seen_queries: ByDigest<u32>,
+    seen_documents: ByDigest<u32>,
+    rows: Vec<Vec<(u32, i64)>>,
+    examples: usize,
+}
+
+impl Building {
+    fn new(scratch: Option<&Path>) -> Result<Self> {
+        Ok(Self {
+            queries: TextsBuilder::new(scratch)?,
+            corpus: TextsBuilder::new(scratch)?,
+            seen_queries: ByDigest::default(),
+            seen_documents: ByDigest::default(),
+            rows: Vec::new(),
+            examples: 0,
+        })
+    }
+
+    fn add<E: Borrow<Example>>(&mut self, examples: &[E]) -> Result<Vec<Place>> {
+        let texts: Vec<&str> = examples.iter().flat_map(|e| e.borrow().texts()).collect();
         let digests: Vec<u128> = texts.par_iter().map(|t| text::digest(t)).collect();
         let mut digests = digests.into_iter();
-
-        let mut out = Self::default();
-        let (mut queries, mut docs) = (ByDigest::default(), ByDigest::default());
-        let mut rows: Vec<Vec<(u32, i64)>> = Vec::new();
         let mut places = Vec::with_capacity(examples.len());
-        for (i, example) in examples.iter().enumerate() {
-            let number = i + 1;
+        for example in examples.iter().map(Borrow::borrow) {
+            self.examples += 1;
+            let number = self.examples;
             if example.positives.is_empty() {
                 return Err(Error::invalid(format!("example {number}: no positive")));
             }
-            let mut index = |texts: &mut Texts, seen: &mut ByDigest<u32>, letter: char, value: &str| -> Result<u32> {
+            let mut index = |texts: &mut TextsBuilder, seen: &mut ByDigest<u32>, letter: char, value: &str| -> Result<u32> {
                 if value.trim().is_empty() {
                     return Err(Error::invalid(format!("example {number}: an empty text")));
                 }
-                let next = texts.len();
-                let digest = digests.next().expect("one a text");
-                Ok(*seen.entry(digest).or_insert_with(|| texts.push(format!("{letter}{next}"), value)))
+                match seen.entry(digests.next().expect("one a text")) {
+                    Entry::Occupied(known) => Ok(*known.get()),
+                    Entry::Vacant(new) => Ok(*new.insert(texts.push(&format!("{letter}{}", texts.len()), value)?)),
+                }
             };
-            let query = index(&mut out.queries, &mut queries, 'q', &example.anchor)?;
-            if query as usize == rows.len() {
-                rows.push(Vec::new());
+            let query = index(&mut self.queries, &mut self.seen_queries, 'q', &example.anchor)?;
+            if query as usize == self.rows.len() {
+                self.rows.push(Vec::new());
             }
-            let row = &mut rows[query as usize];
+            let row = &mut self.rows[query as usize];
             for positive in &example.positives {
-                let doc = index(&mut out.corpus, &mut docs, 'd', positive)?;
+                let doc = index(&mut self.corpus, &mut self.seen_documents, 'd', positive)?;
                 if !row.contains(&(doc, 1)) {
                     row.push((doc, 1));
                 }
             }
-            let negatives = example.negatives.iter().map(|n| index(&mut out.corpus, &mut docs, 'd', n)).collect::<Result<_>>()?;
-            places.push(Place { query, negatives });
+            let mut document = |n: &String| index(&mut self.corpus, &mut self.seen_documents, 'd', n);
+            places.push(Place { query, negatives: example.negatives.iter().map(&mut document).collect::<Result<_>>()? });
         }
-        if rows.is_empty() {
+        Ok(places)
+    }
+
+    fn finish(self) -> Result<Collection> {
+        if self.rows.is_empty() {
             return Err(Error::invalid("there are no examples"));
         }
-        out.qrels = Qrels::new(rows)?;
-        Ok((out, places))
+        Ok(Collection { queries: self.queries.finish()?, corpus: self.corpus.finish()?, qrels: Qrels::new(self.rows)? })
     }
 }
 

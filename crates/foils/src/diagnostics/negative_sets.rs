@@ -4,7 +4,7 @@ use super::eci::{Capacity, Eci, Margin, QueryParts};
 use super::{Baselines, ComponentIntervals, ScoreReport, SetScore, UnsafePair};
 use crate::data::{Collection, Embeddings, Example, Qrels};
 use crate::metrics::{Bootstrap, Interval, of_run};
-use crate::models::{Encoder, Role};
+use crate::models::{Encoder, embed_collection};
 use crate::search::{self, Ranking, Similarity};
 use crate::{Error, Result};
 use rayon::prelude::*;
@@ -81,8 +81,7 @@ pub fn gather<E: AsRef<[Example]>>(pairs: Option<&[Example]>, sets: &[(String, E
 /// # Errors
 /// As [`score_embedded`], and when a text cannot be embedded.
 pub fn score_sets(encoder: &dyn Encoder, collection: &Collection, sets: &[NegativeSet], settings: &ScoreSettings) -> Result<ScoreReport> {
-    let embed = |role, texts: &[String]| encoder.embed_as(role, &texts.iter().map(String::as_str).collect::<Vec<_>>());
-    let (queries, documents) = (embed(Role::Query, &collection.queries.texts)?, embed(Role::Document, &collection.corpus.texts)?);
+    let (queries, documents) = embed_collection(encoder, collection)?;
     score_embedded(collection, sets, &queries, &documents, settings)
 }
 
@@ -110,7 +109,7 @@ pub fn score_embedded(
         scored.reduce(|a, b| if b.1 < a.1 { b } else { a }).ok_or_else(|| {
             Error::invalid(format!(
                 "query {} has no positive: {:?}",
-                collection.queries.ids[query],
+                &collection.queries.ids[query],
                 shorten(&collection.queries.texts[query])
             ))
         })
@@ -156,7 +155,7 @@ fn check_sets(collection: &Collection, sets: &[NegativeSet]) -> Result<()> {
         }
         for (query, doc) in set.negatives.iter().enumerate().flat_map(|(q, list)| list.iter().map(move |d| (q, *d))) {
             let id = &collection.queries.ids[query];
-            let Some(shown) = collection.corpus.texts.get(doc as usize).map(|t| shorten(t)) else {
+            let Some(shown) = collection.corpus.texts.get(doc as usize).map(shorten) else {
                 let documents = collection.corpus.len();
                 return Err(Error::invalid(format!("the set {name}, query {id}: negative {doc} is not among the {documents} documents")));
             };
@@ -242,9 +241,9 @@ impl Scored {
         let mut pairs: Vec<_> = self.pairs().filter(|(_, p, (_, n))| n >= p).collect();
         pairs.sort_by(|a, b| b.2.1.total_cmp(&a.2.1));
         let shown = pairs.into_iter().take(count).map(|(query, positive_score, (negative, negative_score))| UnsafePair {
-            query: collection.queries.texts[query].clone(),
-            positive: collection.corpus.texts[self.positives[query].0 as usize].clone(),
-            negative: collection.corpus.texts[negative as usize].clone(),
+            query: collection.queries.texts[query].to_owned(),
+            positive: collection.corpus.texts[self.positives[query].0 as usize].to_owned(),
+            negative: collection.corpus.texts[negative as usize].to_owned(),
             positive_score,
             negative_score,
         });

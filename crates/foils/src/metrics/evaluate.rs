@@ -94,7 +94,7 @@ pub(crate) fn check_embeddings(collection: &Collection, queries: &Embeddings, do
         }
         if let Some(row) = vectors.first_zero_row() {
             let shown: String = texts.texts[row].chars().take(60).collect();
-            return Err(Error::invalid(format!("{what} {} ({shown:?}) has the zero vector, which has no cosine", texts.ids[row])));
+            return Err(Error::invalid(format!("{what} {} ({shown:?}) has the zero vector, which has no cosine", &texts.ids[row])));
         }
     }
     Ok(())
@@ -237,11 +237,11 @@ fn movers(collection: &Collection, before: &Seen, after: &Seen, count: usize) ->
     moved.sort_by(|x, y| y.0.total_cmp(&x.0).then(x.1.cmp(&y.1)));
     let rose = moved.iter().take_while(|m| m.0 > 1.0).take(count);
     let fell = moved.iter().rev().take_while(|m| m.0 < 1.0).take(count).collect::<Vec<_>>().into_iter().rev();
-    let document = |doc: u32| collection.corpus.texts[doc as usize].clone();
+    let document = |doc: u32| collection.corpus.texts[doc as usize].to_owned();
     let top = |seen: &Seen, query: usize| seen.rankings[query].first().map(|(doc, _)| document(*doc)).unwrap_or_default();
     rose.chain(fell)
         .map(|&(_, query, doc, rank_before, rank_after)| Mover {
-            query: collection.queries.texts[query].clone(),
+            query: collection.queries.texts[query].to_owned(),
             positive: document(doc),
             rank_before,
             rank_after,

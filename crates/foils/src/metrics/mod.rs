@@ -7,6 +7,7 @@ mod evaluation;
 mod knn;
 mod ranking;
 mod run;
+mod student;
 
 pub use agreement::{RankAgreement, rank_agreement};
 pub use bootstrap::Bootstrap;
@@ -16,3 +17,4 @@ pub use evaluation::{Comparison, Evaluation, Histogram, Interval, Mover};
 pub use knn::{KnnPrediction, KnnSettings, knn_predict};
 pub use ranking::{Gain, MapDenominator, PerQuery, RankMetrics, RetrievalSettings, of_run, retrieval_metrics};
 pub use run::{JudgedRun, judged_run};
+pub use student::{SampleMean, sample_mean};

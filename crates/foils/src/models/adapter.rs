@@ -3,9 +3,9 @@
 use super::folder::{FolderWriter, Tensors, write_tensors};
 use super::host::{host as values, transpose};
 use super::static_encoder::{normalize_rows, write_normalize};
-use super::{Encoder, Trainable};
+use super::{Encoder, Trainable, from_bytes, to_bytes};
 use crate::data::Embeddings;
-use crate::nn::{self, AdamW};
+use crate::nn::{self, AdamW, AdamWState};
 use crate::{Error, Result, files};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -244,6 +244,10 @@ impl Encoder for Adapter {
         self.move_to(&device.clone().autodiff());
     }
 
+    fn forget_texts(&self) {
+        self.inner.forget_texts();
+    }
+
     fn fingerprint(&self) -> u128 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(&self.inner.fingerprint().to_le_bytes());
@@ -340,5 +344,15 @@ impl Trainable for Adapter {
         // New parameters: the old moments belong to nobody.
         self.optimizer = AdamW::default();
         Ok(())
+    }
+
+    fn training_state(&self) -> Vec<u8> {
+        to_bytes(&(self.snapshot(), self.optimizer.state(&self.layers)))
+    }
+
+    fn set_training_state(&mut self, state: &[u8]) -> Result<()> {
+        let (weights, optimizer): (Vec<u8>, AdamWState) = from_bytes(state)?;
+        self.restore(&weights)?;
+        self.optimizer.set_state(&self.layers, optimizer)
     }
 }

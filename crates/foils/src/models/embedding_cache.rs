@@ -1,24 +1,27 @@
 //! Vectors that were computed once, kept on disk by model and text. No models here.
 //!
 //! A model's folder holds segments, files that are written whole under another name, renamed, and never changed: whoever maps one reads
-//! what it will always be. One process at a time computes (a lock on the folder); what it finds missing it first looks for
-//! again, since another may have computed it meanwhile.
+//! what it will always be. A segment's keys are in order, so that a text is looked up where the file lies, and a process keeps nothing of
+//! the cache in memory. One process at a time computes (a lock on the folder); what it finds missing it first looks for again, since
+//! another may have computed it meanwhile.
 
 use crate::progress::Progress;
 use crate::{Error, Result, files};
 use foils_kernels::Mapped;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
-/// Of a segment's header: magic, width, number of texts, checksum of the digests; then 16 bytes for each digest, then the vectors.
+/// Of a segment's header: magic, width, number of texts, checksum of the digests; then 16 bytes for each digest, ascending, then the
+/// vectors.
 const HEADER: usize = 32;
-const MAGIC: &[u8; 8] = b"foilsv1\n";
+const MAGIC: &[u8; 8] = b"foilsv2\n";
 /// Texts that are computed, and then written, at a time: what is lost when the process is killed.
 const CHUNK: usize = 1024;
-/// With more segments than this, they become one.
+/// With more segments than this, the smaller half becomes one.
 const MOST_SEGMENTS: usize = 64;
 
 /// A folder of vectors, for any number of models and processes at once.
@@ -44,7 +47,7 @@ impl EmbeddingCache {
     pub fn embed(&self, model: u128, dim: usize, texts: &[&str], compute: impl Fn(&[&str]) -> Result<Vec<f32>>) -> Result<Vec<f32>> {
         let mut store = Store::open(self.folder.join(format!("{model:032x}-{dim}")), dim)?;
         let keys: Vec<u128> = texts.iter().map(|text| xxh3_128(text.as_bytes())).collect();
-        if keys.iter().any(|key| !store.places.contains_key(key)) {
+        if keys.iter().any(|key| store.find(*key).is_none()) {
             std::fs::create_dir_all(&store.folder).map_err(Error::io("create the folder", &store.folder))?;
             let path = store.folder.join("lock");
             let lock = File::create(&path).map_err(Error::io("write", &path))?;
@@ -52,8 +55,7 @@ impl EmbeddingCache {
             lock.lock().map_err(Error::io("lock", &path))?;
             store.refresh()?;
             let mut seen = HashSet::new();
-            let missing = |&i: &usize| !store.places.contains_key(&keys[i]) && seen.insert(keys[i]);
-            let missing: Vec<usize> = (0..texts.len()).filter(missing).collect();
+            let missing: Vec<usize> = (0..texts.len()).filter(|&i| store.find(keys[i]).is_none() && seen.insert(keys[i])).collect();
             let progress = Progress::new(missing.len() as u64, "embedding");
             for chunk in missing.chunks(CHUNK) {
                 let vectors = compute(&chunk.iter().map(|&i| texts[i]).collect::<Vec<_>>())?;
@@ -64,16 +66,16 @@ impl EmbeddingCache {
                 progress.inc(chunk.len() as u64);
             }
             store.refresh()?;
-            if store.segments.len() > MOST_SEGMENTS {
+            while store.segments.len() > MOST_SEGMENTS {
                 store.merge()?;
             }
         }
         let mut out = Vec::with_capacity(texts.len() * dim);
         for key in &keys {
-            let &(segment, row) = store.places.get(key).ok_or_else(|| {
+            let (segment, row) = store.find(*key).ok_or_else(|| {
                 Error::file(&store.folder, None, "has lost vectors that were just written; does somebody delete its files?".to_owned())
             })?;
-            out.extend(store.segments[segment].vector(row, dim));
+            out.extend(segment.vector(row, dim));
         }
         Ok(out)
     }
@@ -85,8 +87,6 @@ struct Store {
     dim: usize,
     known: HashSet<OsString>,
     segments: Vec<Segment>,
-    /// Segment and row of a text.
-    places: HashMap<u128, (usize, usize)>,
 }
 
 struct Segment {
@@ -103,25 +103,41 @@ impl Segment {
         let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
         let rows = usize::try_from(number(16)).ok()?;
         let whole = rows.checked_mul(16 + 4 * dim)? == rest.len();
-        let fits = &head[..8] == MAGIC && number(8) == dim as u64 && whole && xxhash_rust::xxh3::xxh3_64(&rest[..16 * rows]) == number(24);
+        let fits = &head[..8] == MAGIC && number(8) == dim as u64 && whole && xxh3_64(&rest[..16 * rows]) == number(24);
         fits.then_some(Self { path, rows, map })
     }
 
-    fn keys(&self) -> impl Iterator<Item = u128> {
-        self.map.bytes()[HEADER..][..16 * self.rows].as_chunks::<16>().0.iter().map(|&bytes| u128::from_le_bytes(bytes))
+    fn key_bytes(&self) -> &[[u8; 16]] {
+        self.map.bytes()[HEADER..][..16 * self.rows].as_chunks::<16>().0
+    }
+
+    fn key(&self, row: usize) -> Option<u128> {
+        self.key_bytes().get(row).map(|bytes| u128::from_le_bytes(*bytes))
+    }
+
+    fn find(&self, key: u128) -> Option<usize> {
+        self.key_bytes().binary_search_by_key(&key, |bytes| u128::from_le_bytes(*bytes)).ok()
+    }
+
+    fn vector_bytes(&self, row: usize, dim: usize) -> &[u8] {
+        &self.map.bytes()[HEADER + 16 * self.rows + 4 * dim * row..][..4 * dim]
     }
 
     fn vector(&self, row: usize, dim: usize) -> impl Iterator<Item = f32> {
-        let from = HEADER + 16 * self.rows + 4 * dim * row;
-        self.map.bytes()[from..][..4 * dim].as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes))
+        self.vector_bytes(row, dim).as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes))
     }
 }
 
 impl Store {
     fn open(folder: PathBuf, dim: usize) -> Result<Self> {
-        let mut store = Self { folder, dim, known: HashSet::new(), segments: Vec::new(), places: HashMap::new() };
+        let mut store = Self { folder, dim, known: HashSet::new(), segments: Vec::new() };
         store.refresh()?;
         Ok(store)
+    }
+
+    /// Where the vector of a text is.
+    fn find(&self, key: u128) -> Option<(&Segment, usize)> {
+        self.segments.iter().find_map(|segment| Some((segment, segment.find(key)?)))
     }
 
     /// Opens the segments that are new. One that another process is just merging away is still there in what it was merged into.
@@ -137,41 +153,80 @@ impl Store {
             }
             let Some(segment) = Segment::open(entry.path(), self.dim) else { continue };
             self.known.insert(name);
-            for (row, key) in segment.keys().enumerate() {
-                self.places.entry(key).or_insert((self.segments.len(), row));
-            }
             self.segments.push(segment);
         }
         Ok(())
     }
 
     fn write(&self, keys: &[u128], vectors: &[f32]) -> Result<()> {
-        let digests: Vec<u8> = keys.iter().flat_map(|key| key.to_le_bytes()).collect();
-        let mut bytes = Vec::with_capacity(HEADER + digests.len() + 4 * vectors.len());
-        bytes.extend_from_slice(MAGIC);
-        for number in [self.dim as u64, keys.len() as u64, xxhash_rust::xxh3::xxh3_64(&digests)] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        bytes.extend_from_slice(&digests);
-        bytes.extend(vectors.iter().flat_map(|v| v.to_le_bytes()));
-        // The name says what is in it, so that the same vectors never lie there twice.
-        files::write(self.folder.join(format!("{:032x}.vectors", xxh3_128(&digests))), bytes)
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_unstable_by_key(|&i| keys[i]);
+        let rows = order.iter().map(|&i| bytemuck::cast_slice(&vectors[i * self.dim..][..self.dim]));
+        self.write_segment(|| order.iter().map(|&i| keys[i]), rows)
     }
 
-    /// Writes one segment of all, then removes them.
+    /// Writes keys in order and their vectors.
+    fn write_segment<'a, K: Iterator<Item = u128>>(&self, keys: impl Fn() -> K, vectors: impl Iterator<Item = &'a [u8]>) -> Result<()> {
+        let mut digests = Xxh3::new();
+        keys().for_each(|key| digests.update(&key.to_le_bytes()));
+        // The name says what is in it, so that the same vectors never lie there twice.
+        let path = self.folder.join(format!("{:032x}.vectors", digests.digest128()));
+        let mut out = files::AtomicFile::create(&path)?;
+        let io = |written: std::io::Result<()>| written.map_err(Error::io("write", &path));
+        io(out.write_all(MAGIC))?;
+        for number in [self.dim as u64, keys().count() as u64, digests.digest()] {
+            io(out.write_all(&number.to_le_bytes()))?;
+        }
+        for key in keys() {
+            io(out.write_all(&key.to_le_bytes()))?;
+        }
+        for vector in vectors {
+            io(out.write_all(vector))?;
+        }
+        out.commit()
+    }
+
+    /// Writes one segment of the smaller half of them, then removes those: a vector is written again about log₂ of their number times,
+    /// and nothing of it all is in memory.
     fn merge(&mut self) -> Result<()> {
-        let (mut keys, mut vectors) = (Vec::with_capacity(self.places.len()), Vec::with_capacity(self.places.len() * self.dim));
-        for (s, segment) in self.segments.iter().enumerate() {
-            for (row, key) in segment.keys().enumerate().filter(|(row, key)| self.places[key] == (s, *row)) {
-                keys.push(key);
-                vectors.extend(segment.vector(row, self.dim));
-            }
-        }
-        self.write(&keys, &vectors)?;
-        for segment in &self.segments {
+        self.segments.sort_by_key(|segment| segment.rows);
+        let rest = self.segments.split_off(self.segments.len() / 2);
+        let small = std::mem::replace(&mut self.segments, rest);
+        self.write_segment(
+            || Merged::new(&small).map(|(key, ..)| key),
+            Merged::new(&small).map(|(_, s, row)| s.vector_bytes(row, self.dim)),
+        )?;
+        for segment in &small {
             std::fs::remove_file(&segment.path).map_err(Error::io("remove", &segment.path))?;
+            self.known.remove(segment.path.file_name().unwrap_or_default());
         }
-        Ok(())
+        self.refresh()
+    }
+}
+
+/// The keys of several segments in order, each once, with where its vector is.
+struct Merged<'a> {
+    segments: &'a [Segment],
+    /// The next row of each.
+    next: Vec<usize>,
+}
+
+impl<'a> Merged<'a> {
+    fn new(segments: &'a [Segment]) -> Self {
+        Self { segments, next: vec![0; segments.len()] }
+    }
+}
+
+impl<'a> Iterator for Merged<'a> {
+    type Item = (u128, &'a Segment, usize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let heads = || self.segments.iter().zip(&self.next).filter_map(|(segment, &row)| Some((segment.key(row)?, segment, row)));
+        let first = heads().min_by_key(|head| head.0)?;
+        for (segment, next) in self.segments.iter().zip(&mut self.next) {
+            *next += usize::from(segment.key(*next) == Some(first.0));
+        }
+        Some(first)
     }
 }
 
@@ -240,15 +295,15 @@ mod tests {
     }
 
     #[test]
-    fn many_segments_become_one() {
+    fn segments_do_not_become_many() {
         let folder = tempfile::tempdir().unwrap();
         let cache = EmbeddingCache::new(folder.path());
-        let texts: Vec<String> = (0..MOST_SEGMENTS + 3).map(|i| i.to_string()).collect();
+        let texts: Vec<String> = (0..3 * MOST_SEGMENTS).map(|i| i.to_string()).collect();
         for text in &texts {
             assert_eq!(embed(&cache, 7, &[text]).len(), 1);
         }
         let files = std::fs::read_dir(folder.path().join(format!("{:032x}-{DIM}", 7))).unwrap().count();
-        assert!(files < 6, "{files} files");
+        assert!(files <= MOST_SEGMENTS + 1, "{files} files, a lock among them");
         assert_eq!(embed(&cache, 7, &texts.iter().map(String::as_str).collect::<Vec<_>>()), [""; 0]);
     }
 

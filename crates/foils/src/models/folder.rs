@@ -47,13 +47,10 @@ impl FolderWriter {
         if target.exists() && !is_model_or_empty(target)? {
             return Err(Error::file(target, None, "exists and is not a saved model (no modules.json in it); choose another name"));
         }
-        let parent = match target.parent() {
-            Some(p) if !p.as_os_str().is_empty() => p,
-            _ => Path::new("."),
-        };
+        let parent = files::folder_of(target);
         std::fs::create_dir_all(parent).map_err(Error::io("create the folder", parent))?;
         let temporary = tempfile::Builder::new()
-            .prefix(".foils-")
+            .prefix(files::TEMPORARY_PREFIX)
             .suffix(".tmp")
             .tempdir_in(parent)
             .map_err(Error::io("write in the folder", parent))?;

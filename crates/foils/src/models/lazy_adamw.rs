@@ -2,6 +2,7 @@
 
 use foils_kernels::Touched;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// AdamW (Loshchilov & Hutter 2019) on the touched rows only.
 ///
@@ -10,7 +11,7 @@ use rayon::prelude::*;
 /// of its own gradients, and a step costs in proportion to the touched rows, not to the vocabulary. (Dense AdamW would go on
 /// moving a row by its momentum in the steps that do not touch it; PyTorch's `SparseAdam` counts all steps in the bias
 /// correction, which makes a rare row's first update too long.)
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LazyAdamW {
     /// Decay of the first moment.
     pub beta_1: f32,

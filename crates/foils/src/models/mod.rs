@@ -15,6 +15,8 @@ mod static_encoder;
 mod tokens;
 
 pub use adapter::{Activation, Adapter, Head};
+#[cfg(test)]
+pub(crate) use bert::tests::Folder as BertFolder;
 pub use bert::{BertEncoder, DEFAULT_CHUNK_TOKENS, LoraSettings, LoraTarget, Pooling};
 pub use embedding_cache::EmbeddingCache;
 pub use folder::{FolderWriter, ModuleEntry};
@@ -26,9 +28,11 @@ pub use prompts::{Prompted, Prompts, Role};
 pub use static_encoder::StaticEncoder;
 pub use tokens::DEFAULT_MAX_TOKENS;
 
-use crate::data::Embeddings;
+use crate::data::{Collection, Embeddings, Texts};
 use crate::{Error, Result};
 use burn::tensor::{Device, Gradients, Tensor};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::path::Path;
 
 /// Turns texts into vectors.
@@ -57,6 +61,9 @@ pub trait Encoder: Send + Sync {
 
     /// Computes on `device` from here on, where it computes with tensors; by default it does not.
     fn to_device(&mut self, _device: &Device) {}
+
+    /// Gives back the memory of what it remembers of texts, so as not to tokenise them twice.
+    fn forget_texts(&self) {}
 
     /// A digest of the weights: equal for equal models, wherever they were loaded from.
     fn fingerprint(&self) -> u128;
@@ -121,6 +128,35 @@ pub trait Trainable: Encoder {
     /// # Errors
     /// When the bytes are not such a snapshot.
     fn restore(&mut self, snapshot: &[u8]) -> Result<()>;
+
+    /// All that the next step depends on, the weights and what the optimiser keeps, to go on with in another process by
+    /// [`Trainable::set_training_state`].
+    fn training_state(&self) -> Vec<u8>;
+
+    /// Goes on from the [`Trainable::training_state`] of the same model, whose texts were prepared.
+    ///
+    /// # Errors
+    /// When the bytes are not such a state.
+    fn set_training_state(&mut self, state: &[u8]) -> Result<()>;
+}
+
+/// The bytes of something that is written for another process of the same program to read.
+pub(crate) fn to_bytes(value: &impl Serialize) -> Vec<u8> {
+    postcard::to_allocvec(value).expect("numbers and lists of known lengths have this form")
+}
+
+/// What [`to_bytes`] made bytes of.
+pub(crate) fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    postcard::from_bytes(bytes).map_err(|e| Error::invalid(format!("the state is cut off or of another kind: {e}")))
+}
+
+/// The vectors of a collection's queries and of its documents.
+///
+/// # Errors
+/// As [`Encoder::embed`].
+pub fn embed_collection(encoder: &dyn Encoder, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
+    let embed = |role, texts: &Texts| encoder.embed_as(role, &texts.texts.refs(0..texts.len()));
+    Ok((embed(Role::Query, &collection.queries)?, embed(Role::Document, &collection.corpus)?))
 }
 
 #[cfg(test)]

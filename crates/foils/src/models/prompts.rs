@@ -136,6 +136,10 @@ impl Encoder for Prompted {
         self.inner.to_device(device);
     }
 
+    fn forget_texts(&self) {
+        self.inner.forget_texts();
+    }
+
     fn fingerprint(&self) -> u128 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(&self.inner.fingerprint().to_le_bytes());
@@ -180,5 +184,13 @@ impl Trainable for Prompted {
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<()> {
         self.inner.restore(snapshot)
+    }
+
+    fn training_state(&self) -> Vec<u8> {
+        self.inner.training_state()
+    }
+
+    fn set_training_state(&mut self, state: &[u8]) -> Result<()> {
+        self.inner.set_training_state(state)
     }
 }

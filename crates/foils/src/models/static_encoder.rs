@@ -2,7 +2,7 @@
 
 use super::folder::{FolderWriter, Tensors, write_tensors};
 use super::tokens::{TokenCache, read_tokenizer};
-use super::{Encoder, LazyAdamW, Trainable};
+use super::{Encoder, LazyAdamW, Trainable, from_bytes, to_bytes};
 use crate::data::Embeddings;
 use crate::{Error, Result, files, seed};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -125,6 +125,10 @@ impl Encoder for StaticEncoder {
         self.finish(self.pool(&bags, &all)?)
     }
 
+    fn forget_texts(&self) {
+        self.tokens.forget();
+    }
+
     fn fingerprint(&self) -> u128 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(&(self.dim as u64).to_le_bytes());
@@ -209,6 +213,17 @@ impl Trainable for StaticEncoder {
         }
         let values: Vec<f32> = snapshot.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect();
         self.table = Embeddings::new(self.dim, values)?.into_data();
+        Ok(())
+    }
+
+    fn training_state(&self) -> Vec<u8> {
+        to_bytes(&(self.snapshot(), &self.optimizer))
+    }
+
+    fn set_training_state(&mut self, state: &[u8]) -> Result<()> {
+        let (weights, optimizer): (Vec<u8>, LazyAdamW) = from_bytes(state)?;
+        self.restore(&weights)?;
+        self.optimizer = optimizer;
         Ok(())
     }
 }

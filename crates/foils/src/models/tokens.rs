@@ -89,6 +89,11 @@ impl TokenCache {
         Ok(bags)
     }
 
+    /// Forgets all texts.
+    pub fn forget(&self) {
+        *self.lock() = Seen::default();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

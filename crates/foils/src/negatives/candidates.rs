@@ -1,15 +1,15 @@
 //! Where the miner's candidates come from: words, vectors, both, or chance.
 
 use super::mining::{MineSettings, ScoredBy};
-use crate::data::{Collection, Embeddings};
-use crate::search::{Bm25Index, Ranking, check_directions, check_widths, rank_order};
-use crate::seed;
-use crate::{Error, Result};
-use foils_kernels::topk::{self, Corpus};
+use super::vectors::UnitVectors;
+use crate::data::Collection;
+use crate::search::{Bm25Index, Bm25Parts, Ranking, rank_order};
+use crate::{Result, seed};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::path::Path;
 use std::time::Instant;
 
 /// The stream of the seed that draws random candidates, one a query.
@@ -56,44 +56,64 @@ impl Candidates {
     }
 }
 
-/// Vectors of unit length.
-struct Vectors {
-    dim: usize,
-    queries: Vec<f32>,
-    documents: Corpus<'static, f32>,
+/// What may be kept in memory of a run that has a limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room<'a> {
+    /// For the 8-bit copies of documents, at a time.
+    pub codes: usize,
+    /// For the part of the BM25 index that is searched.
+    pub index: usize,
+    /// The folder on whose disk the rest lies.
+    pub scratch: &'a Path,
+}
+
+/// An index of words: of the whole corpus in memory, or in parts.
+enum Words {
+    Whole(Bm25Index),
+    Parts(Bm25Parts),
 }
 
 /// Lists candidates for blocks of queries and scores any pair.
-pub(crate) struct Source<'a> {
+pub(super) struct Source<'a> {
     collection: &'a Collection,
     candidates: Candidates,
     seed: u64,
     /// How many candidates each list has.
     depth: usize,
-    vectors: Option<Vectors>,
-    bm25: Option<Bm25Index>,
+    vectors: Option<UnitVectors>,
+    words: Option<Words>,
+    codes: usize,
+    /// BM25 scores of the positives of the block's queries, where an index in parts gives the scores.
+    positives: (usize, Vec<Vec<f32>>),
     seconds: BTreeMap<String, f64>,
 }
 
 impl<'a> Source<'a> {
     pub fn new(
         collection: &'a Collection,
-        vectors: Option<(&Embeddings, &Embeddings)>,
+        vectors: Option<UnitVectors>,
         settings: &MineSettings,
         depth: usize,
+        room: Option<Room>,
     ) -> Result<Self> {
-        let vectors = vectors.map(|(queries, documents)| unit_vectors(collection, queries, documents)).transpose()?;
         let mut seconds = BTreeMap::new();
         let started = Instant::now();
-        let bm25 = settings.candidates.needs_bm25().then(|| Bm25Index::new(&collection.corpus.texts, &settings.bm25)).transpose()?;
-        if bm25.is_some() {
+        let (corpus, bm25) = (&collection.corpus.texts, &settings.bm25);
+        let words = match room {
+            _ if !settings.candidates.needs_bm25() => None,
+            None => Some(Words::Whole(Bm25Index::new(&corpus.refs(0..corpus.len()), bm25)?)),
+            Some(room) => Some(Words::Parts(Bm25Parts::new(corpus, &collection.queries.texts, bm25, room.index, room.scratch)?)),
+        };
+        if words.is_some() {
             seconds.insert("bm25".into(), started.elapsed().as_secs_f64());
         }
-        Ok(Self { collection, candidates: settings.candidates, seed: settings.seed, depth, vectors, bm25, seconds })
+        let codes = room.map_or(usize::MAX, |room| room.codes);
+        let (candidates, seed, positives) = (settings.candidates, settings.seed, (0, Vec::new()));
+        Ok(Self { collection, candidates, seed, depth, vectors, words, codes, positives, seconds })
     }
 
     pub fn scored_by(&self) -> ScoredBy {
-        match (&self.vectors, &self.bm25) {
+        match (&self.vectors, &self.words) {
             (Some(_), _) => ScoredBy::Encoder,
             (None, Some(_)) => ScoredBy::Bm25,
             (None, None) => ScoredBy::Nothing,
@@ -106,11 +126,20 @@ impl<'a> Source<'a> {
     }
 
     /// The score of a document for a query, by [`Source::scored_by`].
-    pub fn score(&self, query: usize, document: u32) -> f32 {
-        match (&self.vectors, &self.bm25) {
-            (Some(v), _) => topk::dot(&v.queries[query * v.dim..][..v.dim], v.documents.row(document)),
-            (None, Some(index)) => index.score(&self.collection.queries.texts[query], document),
-            (None, None) => 0.0,
+    fn score(&self, query: usize, document: u32) -> f32 {
+        self.vectors.as_ref().map_or(0.0, |vectors| vectors.score(query, document))
+    }
+
+    /// The scores of a query's positives; the query is one of the last block that candidates were listed for.
+    pub fn positive_scores(&self, query: usize) -> Vec<f32> {
+        let positives = self.collection.qrels.of(query).iter().map(|&(document, _)| document);
+        match (&self.vectors, &self.words) {
+            (None, Some(Words::Whole(index))) => {
+                let text = &self.collection.queries.texts[query];
+                positives.map(|document| index.score(text, document)).collect()
+            }
+            (None, Some(Words::Parts(_))) => self.positives.1[query - self.positives.0].clone(),
+            _ => positives.map(|document| self.score(query, document)).collect(),
         }
     }
 
@@ -139,16 +168,25 @@ impl<'a> Source<'a> {
 
     fn dense(&mut self, block: &Range<usize>) -> Vec<Ranking> {
         let started = Instant::now();
-        let v = self.vectors.as_ref().expect("checked before: these candidates need vectors");
-        let lists = v.documents.top_k(&v.queries[block.start * v.dim..block.end * v.dim], self.depth, |_, _| false);
+        let vectors = self.vectors.as_ref().expect("checked before: these candidates need vectors");
+        let lists = vectors.top_k(block.clone(), self.depth, self.codes);
         *self.seconds.entry("dense".into()).or_default() += started.elapsed().as_secs_f64();
         lists
     }
 
     fn lexical(&mut self, block: &Range<usize>) -> Result<Vec<Ranking>> {
         let started = Instant::now();
-        let index = self.bm25.as_ref().expect("built for these candidates");
-        let lists = index.top_k(&self.collection.queries.texts[block.clone()], self.depth)?;
+        let texts = self.collection.queries.texts.refs(block.clone());
+        let lists = match self.words.as_ref().expect("built for these candidates") {
+            Words::Whole(index) => index.top_k(&texts, self.depth)?,
+            Words::Parts(parts) => {
+                let positives = |query: usize| self.collection.qrels.of(query).iter().map(|p| p.0).collect();
+                let asked: Vec<Vec<u32>> = block.clone().map(positives).collect();
+                let (lists, scores) = parts.top_k(&texts, self.depth, &asked);
+                self.positives = (block.start, scores);
+                lists
+            }
+        };
         *self.seconds.entry("bm25".into()).or_default() += started.elapsed().as_secs_f64();
         Ok(lists)
     }
@@ -182,17 +220,4 @@ impl<'a> Source<'a> {
         let drawn = rand::seq::index::sample(&mut rng, self.collection.corpus.len(), self.depth);
         drawn.into_iter().map(|document| (document as u32, self.score(query, document as u32))).collect()
     }
-}
-
-fn unit_vectors(collection: &Collection, queries: &Embeddings, documents: &Embeddings) -> Result<Vectors> {
-    for (what, vectors, texts) in [("query", queries, &collection.queries), ("document", documents, &collection.corpus)] {
-        if vectors.rows() != texts.len() {
-            return Err(Error::invalid(format!("{} {what} vectors for {} texts", vectors.rows(), texts.len())));
-        }
-        check_directions(what, vectors)?;
-    }
-    check_widths(queries, documents)?;
-    let dim = documents.dim();
-    let (queries, documents) = (topk::unit_rows(queries.data(), dim), topk::unit_rows(documents.data(), dim));
-    Ok(Vectors { dim, queries, documents: Corpus::new(documents, dim) })
 }

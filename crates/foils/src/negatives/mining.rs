@@ -1,27 +1,14 @@
-//! Mining hard negatives for the queries of a [`Collection`]: candidates, filters, choice, and an account of it all.
+//! What mining is asked for and what it gives.
 
-use super::candidates::{Candidates, Source};
-use super::hard::negative_positive_warning;
-use super::near_copy::WordSets;
-use super::select::{Sampling, Selector, Tally};
-use super::summary::{EqualToPositive, MineSummary, Quantiles, Removed, TooFew};
-use crate::data::text::{self, Digests};
+use super::candidates::Candidates;
+use super::miner::Miner;
+use super::select::Sampling;
+use super::summary::MineSummary;
 use crate::data::{Collection, Embeddings};
-use crate::progress::Progress;
 use crate::search::{Bm25Settings, Ranking};
-use crate::seed;
-use crate::weighting::{NegativeFilter, Rejection};
+use crate::weighting::NegativeFilter;
 use crate::{Error, Result};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::time::Instant;
-
-/// Queries whose candidate lists are held at once: what bounds the memory of a run.
-const BLOCK: usize = 1024;
-/// Streams of the seed, one a query, apart from those of other uses.
-const SAMPLING_STREAM: u64 = 11 << 40;
-/// How many of the queries with too few negatives are named.
-const TOO_FEW_NAMED: usize = 100;
 
 /// What to mine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,70 +93,23 @@ pub struct Mined {
     pub summary: MineSummary,
 }
 
-/// Mines negatives for every query of `collection`.
+/// Mines negatives for every query of `collection`: [`Miner`] with everything in memory.
 ///
 /// `vectors` are those of the queries and of the documents, from one encoder. With them, every candidate (those of BM25 too)
 /// is scored by cosine similarity, and limits on the score can be set; without, candidates are those of BM25 or random ones.
 ///
-/// A candidate never becomes a negative when it is a positive of its query by id, has the same text as a positive or as the
-/// query ([`text::normalize`]), is a near-copy of a positive, or has the text of a candidate that ranks higher. The rest goes
-/// through [`MineSettings::filter`]; with several positives, s⁺ is the lowest of their scores.
-///
-/// The same settings, data and seed give the same bits on any number of threads. Memory is that of the inputs, the index, unit
-/// vectors and the 8-bit copies of the documents' ([`foils_kernels::topk::Corpus`]), and the result, and of the candidate lists of
-/// 1,024 queries.
-///
 /// # Errors
-/// When the collection is empty or has no more documents than negatives are asked for, a query has no positive, vectors do
-/// not fit the texts or are zero, a setting is out of range, or candidates or limits are asked for that need an encoder.
+/// As [`Miner::run`].
 pub fn mine(collection: &Collection, vectors: Option<(&Embeddings, &Embeddings)>, settings: &MineSettings) -> Result<Mined> {
-    settings.validate()?;
-    check_encoder(vectors.is_some(), settings)?;
-    check_collection(collection, settings)?;
-    let queries = collection.queries.len();
-    let most_positives = (0..queries).map(|q| collection.qrels.of(q).len()).max().unwrap_or(0);
-    // Copies of positives may take any number of the first ranks, so the reserve of a margin is always kept here.
-    let reserve = settings.num_negatives.saturating_mul(10).saturating_add(most_positives);
-    let range_max = settings.filter.range_max.unwrap_or(settings.filter.range_min.saturating_add(reserve));
-    let depth = range_max.saturating_add(most_positives).min(collection.corpus.len());
-
-    let mut source = Source::new(collection, vectors, settings, depth)?;
-    let started = Instant::now();
-    let judge = Judge {
-        collection,
-        settings,
-        selector: Selector { filter: &settings.filter, range_max, num_negatives: settings.num_negatives },
-        digests: collection.corpus.texts.par_iter().map(|t| text::digest(t)).collect(),
-        word_sets: (settings.near_copy > 0.0).then(|| WordSets::new(&collection.corpus.texts)),
-    };
-    let mut filter_seconds = started.elapsed().as_secs_f64();
-
-    let progress = Progress::new(queries as u64, "mining");
-    let mut account = Account::default();
-    let mut negatives = Vec::with_capacity(queries);
-    let mut positive_scores = Vec::with_capacity(queries);
-    for start in (0..queries).step_by(BLOCK) {
-        let block = start..(start + BLOCK).min(queries);
-        let lists = source.candidates(block.clone())?;
-        let started = Instant::now();
-        let scorer = &source;
-        let judged: Vec<Judged> = lists.into_par_iter().enumerate().map(|(row, list)| judge.judge(start + row, list, scorer)).collect();
-        filter_seconds += started.elapsed().as_secs_f64();
-        for (row, judged) in judged.into_iter().enumerate() {
-            account.add(collection, start + row, &judged, settings.num_negatives);
-            negatives.push(judged.negatives);
-            positive_scores.push(judged.positives);
-        }
-        progress.inc(block.len() as u64);
+    let miner = Miner::new(collection, settings);
+    match vectors {
+        Some((queries, documents)) => miner.with_vectors(queries, documents),
+        None => miner,
     }
-    let scored_by = source.scored_by();
-    let mut summary = account.summary(collection, settings, scored_by, &negatives, &positive_scores)?;
-    summary.seconds = source.seconds();
-    summary.seconds.insert("filter".into(), filter_seconds);
-    Ok(Mined { negatives, positive_scores, scored_by, summary })
+    .run()
 }
 
-fn check_collection(collection: &Collection, settings: &MineSettings) -> Result<()> {
+pub(super) fn check_collection(collection: &Collection, settings: &MineSettings) -> Result<()> {
     let (queries, documents) = (collection.queries.len(), collection.corpus.len());
     if queries == 0 {
         return Err(Error::invalid("there are no queries to mine for"));
@@ -198,7 +138,7 @@ fn check_collection(collection: &Collection, settings: &MineSettings) -> Result<
     Ok(())
 }
 
-fn check_encoder(present: bool, settings: &MineSettings) -> Result<()> {
+pub(super) fn check_encoder(present: bool, settings: &MineSettings) -> Result<()> {
     if present {
         return Ok(());
     }
@@ -212,153 +152,4 @@ fn check_encoder(present: bool, settings: &MineSettings) -> Result<()> {
         return Err(Error::invalid(message));
     }
     Ok(())
-}
-
-/// What became of one query's candidates.
-#[derive(Default)]
-struct Judged {
-    negatives: Ranking,
-    positives: Vec<f32>,
-    candidates: u64,
-    equal: EqualToPositive,
-    equals_query: u64,
-    repeated: u64,
-    above_positive: u64,
-    tally: Tally,
-}
-
-struct Judge<'a> {
-    collection: &'a Collection,
-    settings: &'a MineSettings,
-    selector: Selector<'a>,
-    digests: Vec<u128>,
-    word_sets: Option<WordSets>,
-}
-
-impl Judge<'_> {
-    fn judge(&self, query: usize, candidates: Ranking, source: &Source) -> Judged {
-        let positives = self.collection.qrels.of(query);
-        let mut out = Judged { candidates: candidates.len() as u64, ..Judged::default() };
-        out.positives = positives.iter().map(|&(document, _)| source.score(query, document)).collect();
-        let lowest = out.positives.iter().copied().fold(f32::INFINITY, f32::min);
-
-        let positive_texts: Digests = positives.iter().map(|&(p, _)| self.digests[p as usize]).collect();
-        let query_text = text::digest(&self.collection.queries.texts[query]);
-        let mut seen = Digests::default();
-        let mut left = candidates;
-        left.retain(|&(document, _)| {
-            let digest = self.digests[document as usize];
-            let counter = if positives.binary_search_by_key(&document, |p| p.0).is_ok() {
-                &mut out.equal.by_id
-            } else if positive_texts.contains(&digest) {
-                &mut out.equal.by_text
-            } else if self.nearly_a_positive(document, positives) {
-                &mut out.equal.nearly
-            } else if digest == query_text {
-                &mut out.equals_query
-            } else if !seen.insert(digest) {
-                &mut out.repeated
-            } else {
-                return true;
-            };
-            *counter += 1;
-            false
-        });
-        out.above_positive = left.iter().filter(|c| c.1 > lowest).count() as u64;
-        let mut rng = match self.settings.sampling {
-            Sampling::Top => None,
-            Sampling::Random => Some(seed::rng(self.settings.seed, SAMPLING_STREAM + query as u64)),
-        };
-        let (picked, tally) = self.selector.select(left.iter().map(|c| f64::from(c.1)), f64::from(lowest), rng.as_mut());
-        out.negatives = picked.into_iter().map(|at| left[at]).collect();
-        out.tally = tally;
-        out
-    }
-
-    fn nearly_a_positive(&self, document: u32, positives: &[(u32, i64)]) -> bool {
-        let near = |sets: &WordSets| positives.iter().any(|&(p, _)| sets.near(document, p, self.settings.near_copy));
-        self.word_sets.as_ref().is_some_and(near)
-    }
-}
-
-/// Sums over queries.
-#[derive(Default)]
-struct Account {
-    candidates: u64,
-    equal: EqualToPositive,
-    equals_query: u64,
-    repeated: u64,
-    above_positive: u64,
-    tally: Tally,
-    too_few: usize,
-    too_few_examples: Vec<TooFew>,
-}
-
-impl Account {
-    fn add(&mut self, collection: &Collection, query: usize, judged: &Judged, asked: usize) {
-        self.candidates += judged.candidates;
-        self.equal.by_id += judged.equal.by_id;
-        self.equal.by_text += judged.equal.by_text;
-        self.equal.nearly += judged.equal.nearly;
-        self.equals_query += judged.equals_query;
-        self.repeated += judged.repeated;
-        self.above_positive += judged.above_positive;
-        self.tally.add(&judged.tally);
-        if judged.negatives.len() < asked {
-            self.too_few += 1;
-            if self.too_few_examples.len() < TOO_FEW_NAMED {
-                let (id, text) = (collection.queries.ids[query].clone(), collection.queries.texts[query].clone());
-                self.too_few_examples.push(TooFew { id, text, found: judged.negatives.len() });
-            }
-        }
-    }
-
-    fn summary(
-        self,
-        collection: &Collection,
-        settings: &MineSettings,
-        scored_by: ScoredBy,
-        negatives: &[Ranking],
-        positives: &[Vec<f32>],
-    ) -> Result<MineSummary> {
-        let removed = |filter: &str, count: u64| {
-            let share = if self.candidates == 0 { 0.0 } else { count as f64 / self.candidates as f64 };
-            Removed { filter: filter.to_owned(), count, share }
-        };
-        let mut filters = vec![removed("equals_query", self.equals_query), removed("repeated_text", self.repeated)];
-        filters.extend(Rejection::ALL.iter().map(|&why| removed(why.name(), self.tally.removed[why as usize])));
-        let lowest: Vec<f64> = positives.iter().map(|p| f64::from(p.iter().copied().fold(f32::INFINITY, f32::min))).collect();
-        let pairs = || negatives.iter().zip(&lowest).flat_map(|(list, &positive)| list.iter().map(move |n| (f64::from(n.1), positive)));
-        let mut summary = MineSummary {
-            settings: serde_json::to_value(settings).map_err(|e| Error::invalid(format!("settings have no JSON form: {e}")))?,
-            queries: collection.queries.len(),
-            documents: collection.corpus.len(),
-            candidates: self.candidates,
-            removed: filters,
-            equal_to_positive: self.equal,
-            unused: self.tally.unused,
-            kept: self.tally.kept,
-            too_few: self.too_few,
-            too_few_examples: self.too_few_examples,
-            ..MineSummary::default()
-        };
-        if scored_by != ScoredBy::Nothing {
-            summary.candidates_above_positive = self.above_positive;
-            summary.kept_above_positive = pairs().filter(|(negative, positive)| negative > positive).count() as u64;
-            summary.positive_scores = Quantiles::of(positives.iter().flatten().map(|&s| f64::from(s)).collect());
-            summary.negative_scores = Quantiles::of(pairs().map(|p| p.0).collect());
-            summary.differences = Quantiles::of(pairs().map(|(negative, positive)| positive - negative).collect());
-        }
-        let below_zero = lowest.iter().filter(|s| **s < 0.0).count();
-        summary.warnings.extend(negative_positive_warning(&settings.filter, below_zero, lowest.len()));
-        if scored_by != ScoredBy::Encoder {
-            summary.warnings.push("no encoder was given: only copies of positives were removed, unlabelled positives were not".into());
-        } else if !settings.filter.needs_positive_scores() && settings.filter.max_score.is_none() {
-            summary.warnings.push("no margin and no max_score is set: unlabelled positives among the candidates are kept".into());
-        }
-        if summary.kept == 0 {
-            summary.warnings.push("no negative was left for any query".into());
-        }
-        Ok(summary)
-    }
 }

@@ -97,7 +97,7 @@ fn with_several_positives_the_lowest_counts() {
 fn words_alone_need_no_encoder_and_scores_are_those_of_bm25() {
     let mined = mine(&collection(), None, &settings(Candidates::Bm25)).unwrap();
     assert_eq!((indices(&mined), mined.scored_by), (vec![vec![3]], ScoredBy::Bm25));
-    let index = crate::search::Bm25Index::new(&collection().corpus.texts, &Default::default()).unwrap();
+    let index = crate::search::Bm25Index::new(&collection().corpus.texts.refs(0..7), &Default::default()).unwrap();
     assert_eq!(mined.negatives[0][0].1, index.scores("Which fox jumps over the dog")[3]);
     assert!(mined.summary.warnings[0].contains("no encoder"));
     let random = mine(&collection(), None, &settings(Candidates::Random)).unwrap();
@@ -111,9 +111,9 @@ fn examples_carry_all_positives_and_scores() {
     let mut two = collection();
     two.qrels = Qrels::new(vec![vec![(0, 1), (3, 1)]]).unwrap();
     let mined = mine(&two, Some((&q, &d)), &settings(Candidates::Dense)).unwrap();
-    let text = |i: usize| two.corpus.texts[i].clone();
+    let text = |i: usize| two.corpus.texts[i].to_owned();
     let expected = Example {
-        anchor: two.queries.texts[0].clone(),
+        anchor: two.queries.texts[0].to_owned(),
         positives: vec![text(0), text(3)],
         negatives: vec![text(4)],
         positive_scores: mined.positive_scores[0].clone(),
@@ -166,7 +166,7 @@ fn settings_survive_a_round_trip_and_unknown_ones_are_refused() {
 }
 
 /// Random words and vectors, some of them copies.
-fn random_problem(seed: u64, queries: usize, documents: usize) -> (Collection, Embeddings, Embeddings) {
+pub(super) fn random_problem(seed: u64, queries: usize, documents: usize) -> (Collection, Embeddings, Embeddings) {
     use rand::RngExt;
     let mut rng = crate::seed::rng(seed, 0);
     let mut text = |len: usize| (0..len).map(|_| format!("w{}", rng.random_range(0..12))).collect::<Vec<_>>().join(" ");

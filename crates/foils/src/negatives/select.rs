@@ -16,7 +16,7 @@ pub enum Sampling {
 }
 
 /// How many candidates went which way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Removed, by [`Rejection::ALL`].
     pub removed: [u64; Rejection::ALL.len()],

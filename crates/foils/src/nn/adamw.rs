@@ -1,11 +1,13 @@
 //! AdamW.
 
 use super::{constant, on_kernels};
+use crate::{Error, Result};
 use burn::backend::Flex;
-use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
 use foils_kernels::layers;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// AdamW (Loshchilov & Hutter 2019) with PyTorch's formula and defaults. On the CPU one pass over each parameter, its gradient
@@ -26,6 +28,22 @@ struct State {
     moments: Moments,
 }
 
+/// What an [`AdamW`] knows of the parameters of a module, in the module's order; none of those that took no step.
+pub type AdamWState = Vec<Option<ParameterState>>;
+
+/// The steps of a parameter and its moments, on the host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParameterState {
+    steps: i32,
+    moments: HostMoments,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum HostMoments {
+    Single([Vec<f32>; 2]),
+    Double([Vec<f64>; 2]),
+}
+
 #[derive(Clone, Debug)]
 enum Moments {
     Single([Vec<f32>; 2]),
@@ -43,6 +61,57 @@ impl AdamW {
     /// `module` after one step with its gradients. A parameter without a gradient stays as it is, and its steps do not count.
     pub fn step<M: Module>(&mut self, learning_rate: f64, module: M, gradients: GradientsParams) -> M {
         module.map(&mut Step { optimizer: self, gradients, learning_rate })
+    }
+}
+
+impl AdamW {
+    /// What it knows of the parameters of `module`, to go on with in another process.
+    pub fn state<M: Module>(&self, module: &M) -> AdamWState {
+        struct Collect<'a>(&'a AdamW, AdamWState);
+        impl ModuleVisitor for Collect<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.1.push(self.0.states.get(&param.id).map(State::on_host));
+            }
+        }
+        let mut collect = Collect(self, Vec::new());
+        module.visit(&mut collect);
+        collect.1
+    }
+
+    /// Goes on from the [`AdamW::state`] of a module of the same form.
+    ///
+    /// # Errors
+    /// When the numbers of parameters or their sizes differ.
+    pub fn set_state<M: Module>(&mut self, module: &M, state: AdamWState) -> Result<()> {
+        struct Place<'a>(&'a mut AdamW, std::vec::IntoIter<Option<ParameterState>>, Result<()>);
+        impl ModuleVisitor for Place<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let tensor = param.val().inner();
+                match self.1.next() {
+                    Some(Some(state)) if state.len() == tensor.shape().num_elements() => {
+                        self.0.states.insert(param.id, State::from_host(state, &tensor));
+                    }
+                    Some(None) => {}
+                    _ => self.2 = Err(Error::invalid("the optimiser's state is that of a model of another form")),
+                }
+            }
+        }
+        self.states.clear();
+        let mut place = Place(self, state.into_iter(), Ok(()));
+        module.visit(&mut place);
+        let Place(_, mut rest, placed) = place;
+        placed?;
+        if rest.next().is_some() { Err(Error::invalid("the optimiser's state is that of a model with more parameters")) } else { Ok(()) }
+    }
+}
+
+impl ParameterState {
+    fn len(&self) -> usize {
+        match &self.moments {
+            HostMoments::Single([first, second]) if first.len() == second.len() => first.len(),
+            HostMoments::Double([first, second]) if first.len() == second.len() => first.len(),
+            _ => usize::MAX,
+        }
     }
 }
 
@@ -73,6 +142,34 @@ impl ModuleMapper for Step<'_> {
 }
 
 impl State {
+    fn on_host(&self) -> ParameterState {
+        let moments = match &self.moments {
+            Moments::Single(moments) => HostMoments::Single(moments.clone()),
+            Moments::Double(moments) => HostMoments::Double(moments.clone()),
+            Moments::Device(moments) if moments[0].dtype() == DType::F64 => {
+                HostMoments::Double(moments.each_ref().map(|m| m.to_data().iter::<f64>().collect()))
+            }
+            Moments::Device(moments) => HostMoments::Single(moments.each_ref().map(|m| m.to_data().iter::<f32>().collect())),
+        };
+        ParameterState { steps: self.steps, moments }
+    }
+
+    /// For a parameter `like`.
+    fn from_host<const D: usize>(state: ParameterState, like: &Tensor<D>) -> Self {
+        let device = like.device();
+        let moments = match state.moments {
+            HostMoments::Single(moments) if on_kernels(like) => Moments::Single(moments),
+            HostMoments::Double(moments) if on_kernels(like) => Moments::Double(moments),
+            HostMoments::Single(moments) => {
+                Moments::Device(Box::new(moments.map(|m| Tensor::from_data(m.as_slice(), (&device, like.dtype())))))
+            }
+            HostMoments::Double(moments) => {
+                Moments::Device(Box::new(moments.map(|m| Tensor::from_data(m.as_slice(), (&device, like.dtype())))))
+            }
+        };
+        Self { steps: state.steps, moments }
+    }
+
     fn new<const D: usize>(gradient: &Tensor<D>, kernels: bool) -> Self {
         let n = gradient.dims().iter().product();
         let moments = match gradient.dtype() {

@@ -21,7 +21,7 @@ mod softmax;
 mod tests;
 
 pub use activation::{gelu, relu};
-pub use adamw::AdamW;
+pub use adamw::{AdamW, AdamWState, ParameterState};
 pub use attention::{Heads, attention};
 pub use conv_block::{ConvBlock, Planes};
 pub use cross_entropy::cross_entropy;

@@ -247,13 +247,17 @@ impl Bm25Index {
 }
 
 /// The digests of a text's words, without stop words if they are to be dropped.
-fn terms(text: &str, drop_stop_words: bool) -> Vec<u128> {
-    let mut terms = Vec::new();
+pub(super) fn each_term(text: &str, drop_stop_words: bool, mut f: impl FnMut(u128)) {
     each_word(text, |word| {
         if !(drop_stop_words && is_english_stop_word(word)) {
-            terms.push(xxh3_128(word.as_bytes()));
+            f(xxh3_128(word.as_bytes()));
         }
     });
+}
+
+pub(super) fn terms(text: &str, drop_stop_words: bool) -> Vec<u128> {
+    let mut terms = Vec::new();
+    each_term(text, drop_stop_words, |term| terms.push(term));
     terms
 }
 

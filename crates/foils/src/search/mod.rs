@@ -2,12 +2,14 @@
 //! Every ranking here is by score descending, ties to the lower index.
 
 mod bm25;
+mod bm25_parts;
 mod dense;
 mod mapped;
 mod stop_words;
 
 pub(crate) use bm25::check_offsets;
 pub use bm25::{Bm25, Bm25Index, Bm25Settings, Idf};
+pub(crate) use bm25_parts::Bm25Parts;
 pub use dense::{Similarity, similarity, top_k};
 pub(crate) use dense::{check_directions, check_widths};
 pub use foils_kernels::topk::rank_order;

@@ -5,6 +5,7 @@ use crate::losses::Targets;
 use crate::seed::Rng;
 use rand::RngExt;
 use rand::seq::index;
+use serde::{Deserialize, Serialize};
 
 /// One batch as the loss takes it: candidates are the positives of all anchors, in order, then their mined negatives.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,7 +21,7 @@ pub(super) struct Batch {
 }
 
 /// Candidates by kind, summed over anchors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counts {
     pub anchors: usize,
     pub in_batch: usize,

@@ -1,6 +1,7 @@
 //! The training loop.
 
 use super::candidates::{Batch, Counts};
+use super::checkpoint::{Checkpoints, Keeper, Saved, run_digest};
 use super::validation::ValidationSet;
 use super::{BatchSampler, Epoch, EventWriter, Schedule, StepRecord, TrainSettings, TrainSummary, TrainingSet, Validation};
 use crate::data::{Collection, Example};
@@ -17,13 +18,22 @@ const VALIDATIONS: usize = 10;
 /// Points of the loss curve that a summary keeps.
 const POINTS: usize = 2000;
 
+/// What a run writes on the way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunFiles<'a> {
+    /// The folder for a TensorBoard event file with the curves. A run that goes on from a checkpoint adds another file.
+    pub logs: Option<&'a Path>,
+    /// Where the run can go on when it is stopped.
+    pub checkpoints: Option<&'a Checkpoints>,
+}
+
 /// Trains `model` on `train` and leaves it with the weights of the best checkpoint by nDCG@10 on `validation`; when none beats
 /// the untuned encoder, with the weights that it came with (and [`TrainSummary::improved`] false).
 ///
 /// Each batch holds one positive and up to [`TrainSettings::negatives_per_anchor`] mined negatives of each of its examples;
 /// every candidate serves every anchor, except that candidates whose text equals any positive that the training examples give
 /// to the anchor are masked ([`crate::losses::Targets::excluded`]) and counted. Batches come from [`BatchSampler`].
-/// With `log_dir`, the curves go to a TensorBoard event file there.
+/// What is written on the way, and from where a run goes on that was stopped, is in [`RunFiles`].
 ///
 /// The loss is computed on [`TrainSettings::device`]; the same seed, data, settings and number of threads give on the CPU the same weights to the bit, unless `max_minutes` cuts the run.
 ///
@@ -36,12 +46,16 @@ pub fn fit(
     validation: &Collection,
     loss: &dyn RankingLoss,
     settings: &TrainSettings,
-    log_dir: Option<&Path>,
+    run_files: &RunFiles,
 ) -> Result<TrainSummary> {
     settings.check()?;
     let settings = &with_learning_rate(settings, model.learning_rate());
     let device = settings.device.open()?.autodiff();
-    let mut clock = Clock::start();
+    let description = describe(settings, loss)?;
+    let opened =
+        run_files.checkpoints.map(|settings| Keeper::open(settings, run_digest(&description, train, validation, model))).transpose()?;
+    let (keeper, saved) = opened.map_or((None, None), |(keeper, saved)| (Some(keeper), saved));
+    let mut clock = Clock::start(saved.as_ref().map_or_else(Default::default, |saved| saved.seconds.clone()));
     let mut set = TrainingSet::new(train)?;
     if (0..validation.qrels.len()).all(|q| validation.qrels.of(q).is_empty()) {
         return Err(Error::invalid("the validation set has no query with a relevant document: no checkpoint could be chosen"));
@@ -54,7 +68,7 @@ pub fn fit(
     }
     let documents_from = prepare(model, set.texts())?;
     let validation = validation.with_documents_from(documents_from);
-    let log = log_dir.map(EventWriter::create).transpose()?;
+    let log = run_files.logs.map(EventWriter::create).transpose()?;
     clock.lap("prepare");
     let mut run = Run {
         untuned: model.snapshot(),
@@ -74,8 +88,13 @@ pub fn fit(
         progress: Progress::new(total as u64, "training"),
         clock,
         counts: Counts::default(),
-        summary: TrainSummary { settings: describe(settings, loss)?, examples: set.len(), ..TrainSummary::default() },
+        summary: TrainSummary { settings: description, examples: set.len(), ..TrainSummary::default() },
+        keeper,
+        resumed: 0,
     };
+    if let Some(saved) = saved {
+        run.go_on(saved)?;
+    }
     let result = run.all_epochs(&sampler);
     let best = run.best.as_ref().unwrap_or(&run.untuned);
     run.model.restore(best)?;
@@ -110,15 +129,21 @@ fn describe(settings: &TrainSettings, loss: &dyn RankingLoss) -> Result<serde_js
 
 /// Wall-clock seconds by part.
 struct Clock {
+    before: Duration,
     started: Instant,
     last: Instant,
     parts: std::collections::BTreeMap<String, f64>,
 }
 
 impl Clock {
-    fn start() -> Self {
+    /// After the seconds of earlier processes.
+    fn start(parts: std::collections::BTreeMap<String, f64>) -> Self {
         let now = Instant::now();
-        Self { started: now, last: now, parts: Default::default() }
+        Self { before: Duration::from_secs_f64(parts.values().sum()), started: now, last: now, parts }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.before + self.started.elapsed()
     }
 
     /// Books the time since the last lap to `part`.
@@ -156,15 +181,57 @@ struct Run<'a> {
     since_best: usize,
     counts: Counts,
     summary: TrainSummary,
+    keeper: Option<Keeper>,
+    /// The step of the checkpoint that the run goes on from.
+    resumed: usize,
 }
 
 impl Run<'_> {
+    /// Puts everything as it was when the checkpoint was written.
+    fn go_on(&mut self, saved: Saved) -> Result<()> {
+        self.model.set_training_state(&saved.model)?;
+        self.progress.println(format!("going on after step {} of {}, from a checkpoint", saved.step, self.total));
+        self.progress.inc(saved.step as u64);
+        self.resumed = saved.step;
+        (self.best, self.since_best, self.counts) = (saved.best, saved.since_best, saved.counts);
+        (self.summary.steps, self.summary.validations) = (saved.steps, saved.validations);
+        (self.summary.untuned_ndcg, self.summary.best_ndcg, self.summary.best_step) =
+            (saved.untuned_ndcg, saved.best_ndcg, saved.best_step);
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, step: usize) -> Result<()> {
+        let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.is_due()) else { return Ok(()) };
+        keeper.write(Saved {
+            run: 0,
+            step,
+            model: self.model.training_state(),
+            best: self.best.clone(),
+            since_best: self.since_best,
+            counts: self.counts,
+            steps: self.summary.steps.clone(),
+            validations: self.summary.validations.clone(),
+            untuned_ndcg: self.summary.untuned_ndcg,
+            best_ndcg: self.summary.best_ndcg,
+            best_step: self.summary.best_step,
+            seconds: self.clock.parts.clone(),
+        })?;
+        self.clock.lap("checkpoint");
+        Ok(())
+    }
+
     fn all_epochs(&mut self, sampler: &BatchSampler) -> Result<()> {
-        self.validate(0, 0.0)?;
+        if self.resumed == 0 {
+            self.validate(0, 0.0)?;
+        }
         let mut step = 0;
         for number in 0..self.settings.epochs {
             let epoch = sampler.epoch(self.settings.seed, number);
             self.summary.left_out = epoch.left_out();
+            if step + epoch.len() <= self.resumed {
+                step += epoch.len();
+                continue;
+            }
             if let Next::Stop(why) = self.one_epoch(&epoch, number, &mut step)? {
                 self.summary.stopped = why.to_owned();
                 return Ok(());
@@ -180,10 +247,14 @@ impl Run<'_> {
         for b in 0..epoch.len() {
             *step += 1;
             let batch = Batch::assemble(self.set, epoch.batch(b), self.settings.negatives_per_anchor, &mut rng);
+            if *step <= self.resumed {
+                // An earlier process has done it; only what is drawn for it counts here.
+                continue;
+            }
             let loss = self.one_step(&batch, *step).map_err(|e| Error::invalid(format!("training stopped at step {step}: {e}")))?;
             self.clock.lap("train");
             let over_time =
-                self.settings.max_minutes > 0.0 && self.clock.started.elapsed() > Duration::from_secs_f64(60.0 * self.settings.max_minutes);
+                self.settings.max_minutes > 0.0 && self.clock.elapsed() > Duration::from_secs_f64(60.0 * self.settings.max_minutes);
             if step.is_multiple_of(self.every) || *step == self.total || over_time {
                 self.validate(*step, number as f64 + (b + 1) as f64 / epoch.len() as f64)?;
             }
@@ -196,6 +267,7 @@ impl Run<'_> {
             if self.settings.patience > 0 && self.since_best >= self.settings.patience && *step < self.total {
                 return Ok(Next::Stop("early stopping"));
             }
+            self.checkpoint(*step)?;
         }
         Ok(Next::GoOn)
     }

@@ -2,6 +2,7 @@
 
 mod batches;
 mod candidates;
+mod checkpoint;
 mod fit;
 mod grad_cache;
 mod schedule;
@@ -13,7 +14,8 @@ pub mod tune;
 mod validation;
 
 pub use batches::{BatchSampler, Epoch};
-pub use fit::fit;
+pub use checkpoint::Checkpoints;
+pub use fit::{RunFiles, fit};
 pub use grad_cache::{Chunk, ChunkEncoder, Side, cached_gradients};
 pub use schedule::{Decay, Schedule};
 pub use settings::TrainSettings;

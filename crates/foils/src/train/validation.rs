@@ -2,7 +2,7 @@
 
 use super::TrainingSet;
 use crate::Result;
-use crate::data::{Collection, Embeddings, Qrels};
+use crate::data::{Collection, Embeddings, Qrels, TextList};
 use crate::models::Trainable;
 use rayon::prelude::*;
 
@@ -19,7 +19,7 @@ pub(super) struct ValidationSet<'a> {
 impl<'a> ValidationSet<'a> {
     /// Adds the texts of `collection` to those that will be prepared.
     pub fn new(collection: &'a Collection, set: &mut TrainingSet<'a>) -> Self {
-        let refs = |texts: &'a [String]| texts.iter().map(String::as_str).collect::<Vec<_>>();
+        let refs = |texts: &'a TextList| texts.refs(0..texts.len());
         Self {
             queries: set.intern(&refs(&collection.queries.texts)),
             documents: set.intern(&refs(&collection.corpus.texts)),

@@ -3,11 +3,13 @@
 
 use super::jsonl::{kind, next_object};
 use super::lines::Lines;
+use crate::data::collection::TextsBuilder;
+use crate::data::text::{ByDigest, Digests};
 use crate::data::{Collection, Example, Qrels, Texts};
-use crate::files::AtomicFile;
+use crate::files::{self, AtomicFile};
 use crate::{Error, Result};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +26,8 @@ pub struct Options {
     /// Leave out, and count, documents and queries without text, judgements of them, and queries without a relevant
     /// document, instead of ending with an error.
     pub skip_bad: bool,
+    /// Keep the texts on the disk of this folder, in files without a name, instead of in memory.
+    pub scratch: Option<PathBuf>,
 }
 
 /// A collection that was read.
@@ -61,12 +65,13 @@ pub fn read_with(folder: impl AsRef<Path>, options: &Options) -> Result<Read> {
     let judged: HashSet<&str> = rows.iter().map(|r| r.query.as_str()).collect();
     let corpus = read_texts(&corpus_path, options, None, &mut out.skipped)?;
     let queries = read_texts(&queries_path, options, Some(&judged), &mut out.skipped)?;
+    let mut kept_queries = TextsBuilder::new(options.scratch.as_deref())?;
 
     // Row of a query → its relevant documents, and the line of its first judgement.
     let mut relevant: Vec<(Vec<(u32, i64)>, u64)> = vec![(Vec::new(), 0); queries.texts.len()];
     let mut seen = HashSet::new();
     for Judgement { line, query, document, score } in &rows {
-        let place = |ids: &Ids, id: &str, path: &Path| match ids.places.get(id) {
+        let place = |ids: &Ids, id: &str, path: &Path| match ids.places.get(&key(id)) {
             Some(place) => Ok(*place),
             None => Err(Error::file(&judgements, *line, format!("the id `{id}` is not in {}", path.display()))),
         };
@@ -86,9 +91,9 @@ pub fn read_with(folder: impl AsRef<Path>, options: &Options) -> Result<Read> {
         }
     }
     let mut kept = Vec::new();
-    for ((id, text), (documents, line)) in queries.texts.ids.into_iter().zip(queries.texts.texts).zip(relevant) {
+    for ((id, text), (documents, line)) in queries.texts.ids.iter().zip(&queries.texts.texts).zip(relevant) {
         if !documents.is_empty() {
-            out.collection.queries.push(id, text);
+            kept_queries.push(id, text)?;
             kept.push(documents);
         } else if options.skip_bad {
             out.skipped += 1;
@@ -99,6 +104,7 @@ pub fn read_with(folder: impl AsRef<Path>, options: &Options) -> Result<Read> {
     if kept.is_empty() {
         return Err(Error::file(&judgements, None, "no query is left that has a relevant document"));
     }
+    out.collection.queries = kept_queries.finish()?;
     out.collection.corpus = corpus.texts;
     out.collection.qrels = Qrels::new(kept)?;
     Ok(out)
@@ -107,8 +113,8 @@ pub fn read_with(folder: impl AsRef<Path>, options: &Options) -> Result<Read> {
 /// The collection as examples: for each query all its relevant documents, ascending by their place in the corpus.
 pub fn examples(collection: &Collection) -> impl Iterator<Item = Example> + '_ {
     collection.queries.texts.iter().enumerate().map(|(query, text)| Example {
-        anchor: text.clone(),
-        positives: collection.qrels.of(query).iter().map(|&(d, _)| collection.corpus.texts[d as usize].clone()).collect(),
+        anchor: text.to_owned(),
+        positives: collection.qrels.of(query).iter().map(|&(d, _)| collection.corpus.texts[d as usize].to_owned()).collect(),
         ..Example::default()
     })
 }
@@ -129,14 +135,14 @@ pub fn write(folder: impl AsRef<Path>, collection: &Collection, split: &str) -> 
     for texts in [&collection.queries, &collection.corpus] {
         check_ids(texts)?;
     }
-    let parent = match folder.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
+    let parent = files::folder_of(folder);
     std::fs::create_dir_all(parent).map_err(Error::io("create the folder", parent))?;
     // Everything is written beside its place, and moved there when it is whole.
-    let temporary =
-        tempfile::Builder::new().prefix(".foils-").suffix(".tmp").tempdir_in(parent).map_err(Error::io("write in the folder", parent))?;
+    let temporary = tempfile::Builder::new()
+        .prefix(files::TEMPORARY_PREFIX)
+        .suffix(".tmp")
+        .tempdir_in(parent)
+        .map_err(Error::io("write in the folder", parent))?;
     write_texts(&temporary.path().join("corpus.jsonl"), &collection.corpus, true)?;
     write_texts(&temporary.path().join("queries.jsonl"), &collection.queries, false)?;
     let path = temporary.path().join("qrels").join(format!("{split}.tsv"));
@@ -144,7 +150,7 @@ pub fn write(folder: impl AsRef<Path>, collection: &Collection, split: &str) -> 
     writeln!(out, "{HEADER}").map_err(Error::io("write", &path))?;
     for (query, id) in collection.queries.ids.iter().enumerate() {
         for &(document, score) in collection.qrels.of(query) {
-            writeln!(out, "{id}\t{}\t{score}", collection.corpus.ids[document as usize]).map_err(Error::io("write", &path))?;
+            writeln!(out, "{id}\t{}\t{score}", &collection.corpus.ids[document as usize]).map_err(Error::io("write", &path))?;
         }
     }
     out.commit()?;
@@ -264,15 +270,20 @@ fn read_judgements(path: &Path) -> Result<Vec<Judgement>> {
 /// Texts, and where each id is; an id whose text was left out has no place.
 struct Ids {
     texts: Texts,
-    places: HashMap<String, Option<u32>>,
+    places: ByDigest<Option<u32>>,
+}
+
+/// Ids are kept as digests: a corpus may have many millions.
+fn key(id: &str) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(id.as_bytes())
 }
 
 /// Reads `corpus.jsonl` or `queries.jsonl`; with `wanted`, only those ids are kept (the others are checked all the same,
 /// except for being empty).
 fn read_texts(path: &Path, options: &Options, wanted: Option<&HashSet<&str>>, skipped: &mut u64) -> Result<Ids> {
     let mut lines = Lines::open(path)?;
-    let mut out = Ids { texts: Texts::default(), places: HashMap::new() };
-    let mut others = HashSet::new();
+    let mut texts = TextsBuilder::new(options.scratch.as_deref())?;
+    let (mut places, mut others) = (ByDigest::default(), Digests::default());
     while let Some(mut object) = next_object(&mut lines)? {
         let id = match object.remove("_id") {
             Some(Value::String(id)) if !id.trim().is_empty() => id,
@@ -291,11 +302,11 @@ fn read_texts(path: &Path, options: &Options, wanted: Option<&HashSet<&str>>, sk
         if !title.trim().is_empty() {
             text = if text.trim().is_empty() { title } else { format!("{title} {text}") };
         }
-        if out.places.contains_key(&id) || others.contains(&id) {
+        if places.contains_key(&key(&id)) || others.contains(&key(&id)) {
             return Err(lines.error(format!("the id `{id}` stands twice")));
         }
         if wanted.is_some_and(|w| !w.contains(id.as_str())) {
-            others.insert(id);
+            others.insert(key(&id));
             continue;
         }
         if text.trim().is_empty() {
@@ -303,14 +314,13 @@ fn read_texts(path: &Path, options: &Options, wanted: Option<&HashSet<&str>>, sk
                 return Err(lines.error(format!("the text of `{id}` is empty")));
             }
             *skipped += 1;
-            out.places.insert(id, None);
+            places.insert(key(&id), None);
             continue;
         }
-        let place = out.texts.push(id.clone(), text);
-        out.places.insert(id, Some(place));
+        places.insert(key(&id), Some(texts.push(&id, &text)?));
     }
-    if out.places.is_empty() && others.is_empty() {
+    if places.is_empty() && others.is_empty() {
         return Err(Error::file(path, None, "is empty"));
     }
-    Ok(out)
+    Ok(Ids { texts: texts.finish()?, places })
 }

@@ -80,7 +80,7 @@ fn is_folder(path: &Path) -> bool {
 }
 
 fn from_folder(input: &Path, output: &Path, options: &Conversion) -> Result<Converted> {
-    let read = beir::Options { split: options.split.clone(), skip_bad: options.columns.skip_bad };
+    let read = beir::Options { split: options.split.clone(), skip_bad: options.columns.skip_bad, scratch: None };
     let beir::Read { collection, split, skipped } = beir::read_with(input, &read)?;
     let judged = (0..collection.qrels.len()).map(|q| collection.qrels.of(q).len() as u64).sum();
     let mut out =

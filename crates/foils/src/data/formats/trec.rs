@@ -104,9 +104,9 @@ pub fn read_qrels(path: impl AsRef<Path>) -> Result<Vec<Judged>> {
 /// # Panics
 /// When there are more rankings than queries, or an index is not in the corpus.
 pub fn named_run(collection: &Collection, rankings: &[crate::search::Ranking]) -> Vec<Ranking> {
-    let document = |&(index, score): &(u32, f32)| (collection.corpus.ids[index as usize].clone(), f64::from(score));
+    let document = |&(index, score): &(u32, f32)| (collection.corpus.ids[index as usize].to_owned(), f64::from(score));
     let named = |(query, ranking): (usize, &crate::search::Ranking)| Ranking {
-        query: collection.queries.ids[query].clone(),
+        query: collection.queries.ids[query].to_owned(),
         documents: ranking.iter().map(document).collect(),
     };
     rankings.iter().enumerate().map(named).collect()
@@ -114,9 +114,9 @@ pub fn named_run(collection: &Collection, rankings: &[crate::search::Ranking]) -
 
 /// The judgements of a collection by id.
 pub fn named_qrels(collection: &Collection) -> Vec<Judged> {
-    let document = |&(index, grade): &(u32, i64)| (collection.corpus.ids[index as usize].clone(), grade);
+    let document = |&(index, grade): &(u32, i64)| (collection.corpus.ids[index as usize].to_owned(), grade);
     let named = |query: usize| Judged {
-        query: collection.queries.ids[query].clone(),
+        query: collection.queries.ids[query].to_owned(),
         documents: collection.qrels.of(query).iter().map(document).collect(),
     };
     (0..collection.queries.len()).map(named).collect()

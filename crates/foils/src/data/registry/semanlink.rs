@@ -78,7 +78,7 @@ fn read(folder: &Path) -> Result<Semanlink> {
     for (id, tag) in &tags {
         corpus.push(id, [tag.pref_label.as_slice(), &tag.alt_label].concat().join(", "));
     }
-    let index: HashMap<&str, u32> = corpus.ids.iter().enumerate().map(|(i, id)| (id.as_str(), i as u32)).collect();
+    let index: HashMap<&str, u32> = corpus.ids.iter().enumerate().map(|(i, id)| (id, i as u32)).collect();
     let links = |of: fn(&Tag) -> &[String]| -> Vec<(u32, u32)> {
         let of_tag = |(from, tag)| of(tag).iter().filter_map(|to| index.get(to.as_str())).map(move |&to| (from, to)).collect::<Vec<_>>();
         (0u32..).zip(tags.values()).flat_map(of_tag).collect()

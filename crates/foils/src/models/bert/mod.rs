@@ -12,7 +12,7 @@ mod lora_files;
 mod network;
 mod save;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tokens;
 mod training;
 

@@ -10,8 +10,8 @@ use super::{BertEncoder, Parameters, on_pool, scatter};
 use crate::data::Embeddings;
 use crate::models::host::host;
 use crate::models::static_encoder::normalize_rows;
-use crate::models::{LazyAdamW, Trainable};
-use crate::nn::AdamW;
+use crate::models::{LazyAdamW, Trainable, from_bytes, to_bytes};
+use crate::nn::{AdamW, AdamWState};
 use crate::{Error, Result};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -230,6 +230,18 @@ impl Trainable for BertEncoder {
         // Other weights: the old moments belong to nobody.
         self.optimizer = optimizer();
         self.word_optimizer = LazyAdamW::default();
+        Ok(())
+    }
+
+    fn training_state(&self) -> Vec<u8> {
+        to_bytes(&(self.snapshot(), self.optimizer.state(&self.parameters), &self.word_optimizer))
+    }
+
+    fn set_training_state(&mut self, state: &[u8]) -> Result<()> {
+        let (weights, optimizer, words): (Vec<u8>, AdamWState, LazyAdamW) = from_bytes(state)?;
+        self.restore(&weights)?;
+        self.optimizer.set_state(&self.parameters, optimizer)?;
+        self.word_optimizer = words;
         Ok(())
     }
 }

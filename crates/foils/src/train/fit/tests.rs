@@ -1,6 +1,6 @@
 use super::*;
 use crate::losses::{Compute, MultipleNegativesRanking, Options, Targets};
-use crate::models::{Adapter, Head, Prompted, Prompts, StaticEncoder};
+use crate::models::{self, Adapter, BertFolder, Head, Prompted, Prompts, StaticEncoder};
 use burn::tensor::{Tensor, TensorData, activation};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -103,7 +103,9 @@ fn training_teaches_held_out_pairs_and_leaves_the_best_checkpoint() {
     for adapter in [false, true] {
         let mut model: Box<dyn Trainable> = if adapter { Box::new(Adapter::new(Box::new(model()), Head::Gelu)) } else { Box::new(model()) };
         let settings = TrainSettings { learning_rate: if adapter { 0.003 } else { 0.1 }, ..settings() };
-        let summary = fit(model.as_mut(), &pairs(0, 520), &held_out(), &Plain, &settings, Some(home.path())).unwrap();
+        let summary =
+            fit(model.as_mut(), &pairs(0, 520), &held_out(), &Plain, &settings, &RunFiles { logs: Some(home.path()), checkpoints: None })
+                .unwrap();
         assert!(summary.improved && summary.best_ndcg > summary.untuned_ndcg + 0.1, "{adapter}: {summary:?}");
         assert_eq!(summary.examples, 520);
         assert_eq!(summary.left_out, 0);
@@ -136,7 +138,7 @@ fn the_same_seed_gives_the_same_bits_and_another_seed_does_not() {
     let trained = |seed| {
         let mut model = model();
         let settings = TrainSettings { seed, epochs: 2, negatives_per_anchor: 2, patience: 0, ..settings() };
-        let summary = fit(&mut model, &with_negatives, &held_out(), &Plain, &settings, None).unwrap();
+        let summary = fit(&mut model, &with_negatives, &held_out(), &Plain, &settings, &RunFiles::default()).unwrap();
         (model.snapshot(), summary.steps.iter().map(|s| s.loss.to_bits()).collect::<Vec<_>>())
     };
     assert_eq!(trained(1), trained(1));
@@ -148,7 +150,7 @@ fn when_nothing_helps_the_untuned_encoder_is_kept() {
     let mut model = model();
     let before = model.snapshot();
     let settings = TrainSettings { patience: 2, validate_every: 1, ..settings() };
-    let summary = fit(&mut model, &pairs(0, 520), &held_out(), &Backwards, &settings, None).unwrap();
+    let summary = fit(&mut model, &pairs(0, 520), &held_out(), &Backwards, &settings, &RunFiles::default()).unwrap();
     assert!(!summary.improved);
     assert_eq!((summary.best_step, summary.best_ndcg), (0, summary.untuned_ndcg));
     assert_eq!(model.snapshot(), before);
@@ -168,25 +170,26 @@ fn prompts_go_before_the_texts_of_their_role() {
     };
     let settings = TrainSettings { epochs: 1, ..settings() };
     let held_out_before = Collection::from_examples(&before(pairs(520, 650))).unwrap();
-    let expected = fit(&mut model(), &before(pairs(0, 520)), &held_out_before, &Plain, &settings, None).unwrap();
+    let expected = fit(&mut model(), &before(pairs(0, 520)), &held_out_before, &Plain, &settings, &RunFiles::default()).unwrap();
     let prompts = Prompts::default().with(Role::Query, "q1w1 ").with(Role::Document, "d3w0 ");
     let mut prompted = Prompted::new(Box::new(model()), prompts);
-    let summary = fit(&mut prompted, &pairs(0, 520), &held_out(), &Plain, &settings, None).unwrap();
+    let summary = fit(&mut prompted, &pairs(0, 520), &held_out(), &Plain, &settings, &RunFiles::default()).unwrap();
     assert!(summary.validations.iter().zip(&expected.validations).all(|(a, b)| a.ndcg == b.ndcg));
     assert!(summary.steps.iter().zip(&expected.steps).all(|(a, b)| a.loss == b.loss));
 }
 
 #[test]
 fn a_loss_that_is_nan_stops_with_its_step() {
-    let message =
-        fit(&mut model(), &pairs(0, 520), &held_out(), &BreaksAtThree(AtomicUsize::new(0)), &settings(), None).unwrap_err().to_string();
+    let message = fit(&mut model(), &pairs(0, 520), &held_out(), &BreaksAtThree(AtomicUsize::new(0)), &settings(), &RunFiles::default())
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("step 3") && message.contains("NaN"), "{message}");
 }
 
 #[test]
 fn the_clock_stops_a_run() {
     let settings = TrainSettings { max_minutes: 1e-9, ..settings() };
-    let summary = fit(&mut model(), &pairs(0, 520), &held_out(), &Plain, &settings, None).unwrap();
+    let summary = fit(&mut model(), &pairs(0, 520), &held_out(), &Plain, &settings, &RunFiles::default()).unwrap();
     assert_eq!((summary.stopped.as_str(), summary.steps.len()), ("time", 1));
     assert_eq!(summary.validations.len(), 2, "the one step was still looked at");
 }
@@ -194,7 +197,7 @@ fn the_clock_stops_a_run() {
 #[test]
 fn unusable_input_is_refused_before_anything_happens() {
     let fails = |train: &[Example], validation: &Collection, settings: &TrainSettings| {
-        fit(&mut model(), train, validation, &Plain, settings, None).unwrap_err().to_string()
+        fit(&mut model(), train, validation, &Plain, settings, &RunFiles::default()).unwrap_err().to_string()
     };
     assert!(fails(&[], &held_out(), &settings()).contains("no training examples"));
     assert!(fails(&pairs(0, 1), &held_out(), &settings()).contains("at least two"));
@@ -215,7 +218,7 @@ fn tensor_operations_train_as_the_kernel_does() {
             let learning_rate = if adapter { 0.003 } else { 0.1 };
             let settings = TrainSettings { epochs: 2, learning_rate, device, ..settings() };
             let loss = MultipleNegativesRanking::new(20.0).unwrap().options(Options { compute, ..Options::default() });
-            fit(model.as_mut(), &pairs(0, 520), &held_out(), &loss, &settings, None).unwrap()
+            fit(model.as_mut(), &pairs(0, 520), &held_out(), &loss, &settings, &RunFiles::default()).unwrap()
         };
         let (kernel, plain) = (trained(Default::default(), Compute::Auto), trained(device, Compute::TensorOps));
         assert_eq!(kernel.steps.len(), plain.steps.len());
@@ -223,5 +226,96 @@ fn tensor_operations_train_as_the_kernel_does() {
             assert!((a.loss - b.loss).abs() < 1e-3 * a.loss, "step {}: {} and {}", a.step, a.loss, b.loss);
         }
         assert!((kernel.best_ndcg - plain.best_ndcg).abs() < 0.02, "{} and {}", kernel.best_ndcg, plain.best_ndcg);
+    }
+}
+
+/// Gives NaN at one call, and says that it is the plain loss.
+struct BreaksAt(AtomicUsize);
+
+impl RankingLoss for BreaksAt {
+    fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>> {
+        let loss = Plain.forward(anchors, candidates, targets)?;
+        Ok(if self.0.fetch_sub(1, Ordering::Relaxed) == 1 { loss * f32::NAN } else { loss })
+    }
+
+    fn describe(&self) -> String {
+        Plain.describe()
+    }
+}
+
+/// Pairs in the words of [`BertFolder`].
+fn pairs_of_known_words(from: usize, to: usize) -> Vec<Example> {
+    let words = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran"];
+    let text = |i: usize, first: usize| [first, i % 8, i / 8 % 8, i / 64 % 8, i / 512].map(|w| words[w]).join(" ");
+    (from..to).map(|i| Example::pair(text(i, 0), text(i, 4))).collect()
+}
+
+/// Stopped after any step, also with a damaged newest checkpoint, a run ends as an undisturbed one does.
+#[test]
+fn a_run_goes_on_from_its_last_checkpoint() {
+    type Make<'a> = &'a dyn Fn() -> Box<dyn Trainable>;
+    let home = tempfile::tempdir().unwrap();
+    let bert = BertFolder::new();
+    let lora = || {
+        let options = models::LoadOptions { lora: Some(Default::default()), ..Default::default() };
+        models::load_with(bert.path("").to_str().unwrap(), &options).unwrap()
+    };
+    let models: [(Make, f64, usize); 4] = [
+        (&|| Box::new(model()), 0.1, 15),
+        (&|| Box::new(Adapter::new(Box::new(model()), Head::Relu)), 0.003, 15),
+        (&|| bert.load().unwrap(), 0.003, 9),
+        (&lora, 0.003, 9),
+    ];
+    for (at, (make, learning_rate, steps)) in models.into_iter().enumerate() {
+        let pairs = |from, to| if at < 2 { pairs(from, to) } else { pairs_of_known_words(from, to) };
+        let mut train = pairs(0, if at < 2 { 220 } else { 70 });
+        // More negatives than are used: which are drawn must not depend on where the run was stopped.
+        let texts: Vec<String> = train.iter().map(|e| e.positives[0].clone()).collect();
+        for (i, example) in train.iter_mut().enumerate() {
+            example.negatives = (1..5).map(|k| texts[(i + 3 * k) % texts.len()].clone()).collect();
+        }
+        let settings = TrainSettings {
+            epochs: 3,
+            batch_size: if at < 2 { 48 } else { 24 },
+            learning_rate,
+            validate_every: 4,
+            patience: 0,
+            ..settings()
+        };
+        let validation = Collection::from_examples(&pairs(520, 560)).unwrap();
+        let run = |loss: &dyn RankingLoss, checkpoints: Option<&Checkpoints>| {
+            let mut model = make();
+            let summary = fit(model.as_mut(), &train, &validation, loss, &settings, &RunFiles { logs: None, checkpoints });
+            summary.map(|summary| (TrainSummary { seconds: Default::default(), ..summary }, model.snapshot()))
+        };
+        let json = |summary: &TrainSummary| serde_json::to_string(summary).unwrap();
+        let (expected, weights) = run(&Plain, None).unwrap();
+        assert_eq!(expected.steps.len(), steps, "{at}");
+        for stop in [1, 2, 5, 8, steps] {
+            let checkpoints =
+                Checkpoints { every: Duration::ZERO, ..Checkpoints::in_folder(home.path().join(format!("checkpoints-{at}-{stop}"))) };
+            let files = || checkpoints.folder.read_dir().map_or(0, Iterator::count);
+            assert!(run(&BreaksAt(AtomicUsize::new(stop)), Some(&checkpoints)).is_err());
+            assert_eq!(files(), (stop - 1).min(2), "the last two");
+            if stop == 8 {
+                // A second time, and the newest is damaged.
+                assert!(run(&BreaksAt(AtomicUsize::new(1)), Some(&checkpoints)).is_err());
+                let newest = checkpoints.folder.read_dir().unwrap().map(|e| e.unwrap().path()).max().unwrap();
+                let mut bytes = std::fs::read(&newest).unwrap();
+                bytes[7] ^= 1;
+                std::fs::write(&newest, bytes).unwrap();
+            }
+            let (summary, found) = run(&Plain, Some(&checkpoints)).unwrap();
+            assert_eq!(json(&summary), json(&expected), "model {at}, stopped at {stop}");
+            assert!(found == weights, "model {at}, stopped at {stop}: other weights");
+            // Another run does not go on from what this one has left.
+            let other = TrainSettings { seed: 1, ..settings.clone() };
+            let mut model = make();
+            let started =
+                fit(model.as_mut(), &train, &validation, &Plain, &other, &RunFiles { logs: None, checkpoints: Some(&checkpoints) });
+            assert_ne!(started.unwrap().steps[0].loss, expected.steps[0].loss);
+            checkpoints.forget().unwrap();
+            assert!(!checkpoints.folder.exists());
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::{Judge, Tuner};
 use crate::data::Example;
 use crate::data::text::digest;
 use crate::diagnostics::ScoreReport;
-use crate::train::TrainSettings;
+use crate::train::{RunFiles, TrainSettings};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -74,11 +74,7 @@ pub(super) fn pick(tuner: &mut Tuner, judge: Judge, say: &dyn Fn(&str)) -> Resul
         Judge::Race => race(tuner, &runners, &mut entrants, say)?,
     };
     entrants[winner].chosen = true;
-    let name = match judge {
-        Judge::Eci => "eci",
-        Judge::Race => "race",
-    };
-    let picked = Picked { judge: name.into(), reason, eci_trusted: report.trusted, strategies: entrants };
+    let picked = Picked { judge: judge.name().into(), reason, eci_trusted: report.trusted, strategies: entrants };
     Ok((runners[winner].strategy.clone(), picked))
 }
 
@@ -110,7 +106,7 @@ pub(super) fn race(tuner: &mut Tuner, runners: &[Runner], entrants: &mut [Entran
         }
         rounds += 1;
         for &i in &left {
-            let summary = tuner.train(&sample(&runners[i].examples, share, tuner.settings().seed), &settings, None)?;
+            let summary = tuner.train(&sample(&runners[i].examples, share, tuner.settings().seed), &settings, &RunFiles::default())?;
             let last = summary.validations.last().map_or(summary.untuned_ndcg, |v| v.ndcg);
             entrants[i].rounds.push(last);
             entrants[i].validation_ndcg = Some(last);

@@ -7,17 +7,18 @@ mod split;
 mod strategies;
 mod tuner;
 
-pub use compare::{ComparedStrategy, ComparisonTable, JudgeRecord, compare};
+pub use compare::{CompareSettings, ComparedStrategy, ComparisonTable, JudgeRecord, compare};
 pub use judge::{Entrant, Picked};
 pub use settings::{Judge, TuneSettings};
 pub use split::TuneData;
-pub use strategies::{Strategy, strategies};
+pub use strategies::{Strategy, WAYS, strategies};
 pub use tuner::Tuner;
 
 use crate::data::formats::{trec, write_examples};
 use crate::data::{Collection, Example, Shape};
 use crate::metrics::{Comparison, Evaluated, Evaluation};
 use crate::search::Ranking;
+use crate::train::{Checkpoints, RunFiles};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -114,7 +115,8 @@ pub fn tune(data: &TuneData, settings: &TuneSettings, out: &Path, say: &dyn Fn(&
     }
 
     let clock = Instant::now();
-    let training = tuner.train(&examples, &settings.train, Some(&out.join("logs")))?;
+    let (logs, checkpoints) = (out.join("logs"), Checkpoints::in_folder(out.join("checkpoints")));
+    let training = tuner.train(&examples, &settings.train, &RunFiles { logs: Some(&logs), checkpoints: Some(&checkpoints) })?;
     files::write_json(out.join("train.json"), &training)?;
     say(&if training.improved {
         format!("validation nDCG@10 {:.4} -> {:.4} (step {})", training.untuned_ndcg, training.best_ndcg, training.best_step)
@@ -147,6 +149,7 @@ pub fn tune(data: &TuneData, settings: &TuneSettings, out: &Path, say: &dyn Fn(&
         seconds,
     };
     files::write_json(out.join("tune.json"), &result)?;
+    checkpoints.forget()?;
     Ok(result)
 }
 

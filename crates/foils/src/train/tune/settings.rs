@@ -55,6 +55,16 @@ pub enum Judge {
     Race,
 }
 
+impl Judge {
+    /// As the setting is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Eci => "eci",
+            Self::Race => "race",
+        }
+    }
+}
+
 impl Default for TuneSettings {
     fn default() -> Self {
         Self {

@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn no_text_is_on_two_sides_and_order_does_not_matter() {
         let data = TuneData::split(examples(300), 0.1, 7).unwrap();
-        let held: Vec<&String> = data.validation.queries.texts.iter().chain(&data.test.queries.texts).collect();
+        let held: Vec<&str> = data.validation.queries.texts.iter().chain(&data.test.queries.texts).collect();
         assert_eq!(data.train.len() + held.len(), 300);
         let trained: HashSet<u128> = data.train.iter().flat_map(|e| [digest(&e.anchor), digest(&e.positives[0])]).collect();
         for part in [&data.validation, &data.test] {
@@ -139,7 +139,7 @@ mod tests {
         reversed.reverse();
         let again = TuneData::split(reversed, 0.1, 7).unwrap();
         let sorted = |c: &Collection| {
-            let mut texts = c.queries.texts.clone();
+            let mut texts: Vec<String> = c.queries.texts.iter().map(str::to_owned).collect();
             texts.sort();
             texts
         };

@@ -1,14 +1,14 @@
 //! What the steps of a tuning run share: the data, the encoder and how it was before, and its vectors of the training texts.
 
+use super::super::checkpoint::run_digest;
 use super::{Strategy, TuneData, TuneSettings};
-use crate::Result;
 use crate::data::{Collection, Embeddings, Example};
 use crate::diagnostics::{ScoreReport, ScoreSettings, gather, score_embedded};
 use crate::metrics::{EvaluateSettings, Evaluated, Vectors, evaluate};
-use crate::models::{self, Encoder, LoadOptions, Role, Trainable};
+use crate::models::{self, Encoder, LoadOptions, Trainable, embed_collection};
 use crate::negatives::{MineSummary, mine};
-use crate::train::{TrainSettings, TrainSummary, fit};
-use std::path::Path;
+use crate::train::{RunFiles, TrainSettings, TrainSummary, fit};
+use crate::{Error, Result};
 
 /// An encoder and the data it is tuned on. Every training starts from the encoder as it was loaded.
 pub struct Tuner<'a> {
@@ -40,8 +40,15 @@ impl<'a> Tuner<'a> {
         let (encoder, training) = rayon::join(|| models::load_with(&settings.encoder, &options), || Collection::from_examples(&data.train));
         let (mut encoder, training) = (encoder?, training?);
         encoder.to_device(&settings.train.device.open()?);
-        let (queries, documents) = embed(&*encoder, &training)?;
+        let (queries, documents) = embed_collection(&*encoder, &training)?;
         Ok(Self { data, settings, untuned: encoder.snapshot(), encoder, training, queries, documents })
+    }
+
+    /// A digest of what the results of these settings depend on: they, the data and the encoder.
+    pub(super) fn digest(&self, settings: &TuneSettings) -> Result<u128> {
+        let settings = serde_json::to_value(settings).map_err(|e| Error::invalid(format!("the settings have no JSON form: {e}")))?;
+        let held_out = run_digest(&settings, &[], &self.data.test, &*self.encoder);
+        Ok(run_digest(&held_out.to_string().into(), &self.data.train, &self.data.validation, &*self.encoder))
     }
 
     /// The encoder as the last training left it.
@@ -79,11 +86,11 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     /// As [`fit`].
-    pub fn train(&mut self, examples: &[Example], settings: &TrainSettings, logs: Option<&Path>) -> Result<TrainSummary> {
+    pub fn train(&mut self, examples: &[Example], settings: &TrainSettings, files: &RunFiles) -> Result<TrainSummary> {
         self.encoder.restore(&self.untuned)?;
         let loss = settings.objective()?;
         let settings = TrainSettings { seed: self.settings.seed, ..settings.clone() };
-        fit(&mut *self.encoder, examples, &self.data.validation, &*loss, &settings, logs)
+        fit(&mut *self.encoder, examples, &self.data.validation, &*loss, &settings, files)
     }
 
     /// Evaluates the encoder as it is against the untuned one.
@@ -101,12 +108,6 @@ impl<'a> Tuner<'a> {
     }
 
     fn vectors(&self, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
-        embed(&*self.encoder, collection)
+        embed_collection(&*self.encoder, collection)
     }
-}
-
-/// Queries and documents.
-fn embed(encoder: &dyn Encoder, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
-    let embed = |role, texts: &[String]| encoder.embed_as(role, &texts.iter().map(String::as_str).collect::<Vec<_>>());
-    Ok((embed(Role::Query, &collection.queries.texts)?, embed(Role::Document, &collection.corpus.texts)?))
 }
