@@ -18,6 +18,8 @@
 //!
 //! [`device`] names where tensors are computed.
 
+#[cfg(doctest)]
+mod book;
 mod check;
 pub mod data;
 pub mod device;
@@ -36,8 +38,3 @@ pub mod train;
 pub mod weighting;
 
 pub use error::{Error, Result};
-
-/// The README's example compiles and runs.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
