@@ -3,6 +3,8 @@
 #[macro_use]
 mod output;
 mod commands;
+#[cfg(test)]
+mod reference;
 mod report;
 
 use clap::{Parser, Subcommand};

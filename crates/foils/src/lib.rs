@@ -18,6 +18,8 @@
 //!
 //! [`device`] names where tensors are computed.
 
+#[cfg(doctest)]
+mod book;
 mod check;
 pub mod data;
 pub mod device;
@@ -38,8 +40,3 @@ pub mod weighting;
 
 pub use error::{Error, Result};
 pub use scratch::own_memory;
-
-/// The README's example compiles and runs.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
