@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<Status> {
 }
 
 /// The texts of a file, one a line.
-fn read_texts(path: &Path, field: &str) -> Result<Vec<String>> {
+pub(super) fn read_texts(path: &Path, field: &str) -> Result<Vec<String>> {
     let json = is_jsonl(path);
     let mut texts = Vec::new();
     for (i, line) in files::open(path)?.lines().enumerate() {
@@ -79,12 +79,12 @@ fn read_texts(path: &Path, field: &str) -> Result<Vec<String>> {
         })?;
         let text = if json { json_field(path, at, &line, field)? } else { line };
         if text.trim().is_empty() {
-            return Err(Error::file(path, at, "an empty text has no vector"));
+            return Err(Error::file(path, at, "is an empty text"));
         }
         texts.push(text);
     }
     if texts.is_empty() {
-        return Err(Error::file(path, None, "is empty; there is nothing to embed"));
+        return Err(Error::file(path, None, "is empty; there are no texts to read"));
     }
     Ok(texts)
 }

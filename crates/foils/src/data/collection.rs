@@ -102,6 +102,29 @@ impl Collection {
         Ok(Self::with_places(&examples.into_iter().collect::<Vec<_>>())?.0)
     }
 
+    /// Adds documents that are no positives, to be searched too. Texts that are equal in normal form to one that is there are not
+    /// added again. Ids go on as [`Collection::from_examples`] counts them.
+    ///
+    /// # Errors
+    /// On an empty text (the message counts from 1), and when the corpus has other ids.
+    pub fn add_documents(&mut self, texts: &[String]) -> Result<()> {
+        let counted = |(i, id): (usize, &String)| id.strip_prefix('d') == Some(i.to_string().as_str());
+        if !self.corpus.ids.iter().enumerate().all(counted) {
+            return Err(Error::invalid("the corpus has ids of its own, which documents without ids cannot join"));
+        }
+        if let Some(at) = texts.iter().position(|t| t.trim().is_empty()) {
+            return Err(Error::invalid(format!("document {}: an empty text", at + 1)));
+        }
+        let digests = |texts: &[String]| texts.par_iter().map(|t| text::digest(t)).collect::<Vec<_>>();
+        let mut seen: text::Digests = digests(&self.corpus.texts).into_iter().collect();
+        for (text, digest) in texts.iter().zip(digests(texts)) {
+            if seen.insert(digest) {
+                self.corpus.push(format!("d{}", self.corpus.len()), text);
+            }
+        }
+        Ok(())
+    }
+
     /// [`Collection::from_examples`], and which query and documents each example became.
     pub(crate) fn with_places(examples: &[&Example]) -> Result<(Self, Vec<Place>)> {
         let texts: Vec<&str> = examples.iter().flat_map(|e| e.texts()).collect();
