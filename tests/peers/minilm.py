@@ -5,12 +5,10 @@
 
 Embeds 1,000 texts of 1 token to beyond where MiniLM cuts, odd ones among them, with `foils embed` and with sentence-transformers: with
 all-MiniLM-L6-v2 as its package has it, after a short training of all its weights, and after one of low-rank updates, whose files peft
-reads too. Uses the environment of saved_models.py. Ends with 1 when a cosine is below 0.9999.
+reads too. Makes the same environment as saved_models.py. Ends with 1 when a cosine is below 0.9999.
 """
 
-import argparse
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -18,8 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from saved_models import NEEDED, ROOT, environment
-from saved_models import texts as pairs_and_odd
+from common import arguments, data_folder, environment, record, write_rows
+from common import texts as pairs_and_odd
+
+NEEDED = 0.9999
 
 ODD = ["[CLS] [SEP] [MASK] [PAD] [UNK]", "ÀÉÎÕÜ ÅNGSTRÖM", "İstanbul ıI", "한국어 텍스트", "العربية نص", "e\u0301 \u0301 combining", "a" * 300,
        "ﬁ ligature ½ ²", "क्षेत्र हिन्दी", "!!!???...---", "1234567890 " * 100, "\ufffd\u00ad\u200d", "x\u0001y", "don't I'm"]
@@ -67,10 +67,7 @@ def compare_random(shipped, home, texts, embed, write, report):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--foils", default=ROOT / "target" / "release" / "foils", type=Path)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
+    options = arguments()
     environment()
 
     import numpy
@@ -80,7 +77,7 @@ def main():
     import torch
     from sentence_transformers import SentenceTransformer
 
-    foils = str(arguments.foils.resolve())
+    foils = options.foils
     report = {
         "sentence_transformers": sentence_transformers.__version__,
         "torch": torch.__version__,
@@ -94,9 +91,7 @@ def main():
         home = Path(home)
 
         def write(name, rows):
-            path = home / name
-            path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
-            return str(path)
+            return write_rows(home / name, rows)
 
         def embed(model, file, *more):
             vectors = str(home / "vectors.npy")
@@ -114,21 +109,18 @@ def main():
             }
             return float(cosine.min())
 
-        # Fetches it into the cache of foils.
-        embed("minilm", write("one.jsonl", [{"text": "x"}]))
-        cache = Path(os.environ.get("FOILS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "foils")
-        shipped = str(cache / "minilm")
+        shipped = str(data_folder(foils, "minilm"))
         pairs, odd = pairs_and_odd()
-        every = all_texts((cache / "minilm" / "vocab.txt").read_text(encoding="utf-8").split("\n"), odd)
+        every = all_texts((Path(shipped) / "vocab.txt").read_text(encoding="utf-8").split("\n"), odd)
         inputs = write("texts.jsonl", [{"text": t} for t in every])
         worst = min(worst, compare("as shipped", "minilm", SentenceTransformer(shipped, device="cpu")))
 
         named = [{"anchor": a, "positive": p[:400]} for a, p in pairs[:128]]
         train, held_out = write("train.jsonl", named[:96]), write("held-out.jsonl", named[96:])
-        for name, options in {"trained": [], "low-rank updates": ["--lora", "4", "--lora-targets", "query,value,narrow"]}.items():
+        for name, extra in {"trained": [], "low-rank updates": ["--lora", "4", "--lora-targets", "query,value,narrow"]}.items():
             folder = str(home / name)
             command = [foils, "train", train, "--validation", held_out, "-o", folder, "--encoder", "minilm", "--epochs", "2"]
-            command += ["--batch-size", "16", "--validate-every", "3", "--json", *options]
+            command += ["--batch-size", "16", "--validate-every", "3", "--json", *extra]
             summary = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             worst = min(worst, compare(name, folder, SentenceTransformer(folder, device="cpu")))
             report["models"][name]["training_changed_it"] = summary["improved"]
@@ -137,10 +129,7 @@ def main():
         setattr(updated[0], name, peft.PeftModel.from_pretrained(updated[0].auto_model, str(home / "low-rank updates" / "lora")))
         worst = min(worst, compare("low-rank updates read by peft", str(home / "low-rank updates" / "lora"), updated))
         worst = min(worst, compare_random(Path(shipped), home, every[:200], embed, write, report))
-    text = json.dumps(report, indent=2)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+    record(report, options.out)
     return 0 if worst >= NEEDED else 1
 
 

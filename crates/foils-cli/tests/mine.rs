@@ -50,6 +50,26 @@ fn negatives_come_out_with_scores_and_an_account() {
 }
 
 #[test]
+fn documents_beside_the_positives_are_mined_and_scores_can_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    pairs(folder.path());
+    std::fs::write(folder.path().join("more.txt"), "Owls hunt mice  at night\nowls hunt voles\nowls hunt voles\n").unwrap();
+    let run = ["mine", "pairs.jsonl", "--corpus", "more.txt", "-o", "mined.jsonl", "--encoder", "none", "--candidates", "bm25", "-n", "1"];
+    let out = foils(folder.path(), &[&run[..], &["--json", "--shape", "labeled-lists", "--output-scores"]].concat());
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let summary: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    // One of the three is new: a copy of a positive joins that, a repeated text is there once.
+    assert_eq!(summary["documents"], 5);
+    let mined = std::fs::read_to_string(folder.path().join("mined.jsonl")).unwrap();
+    let row = mined.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).find(|r| r["query"] == "how do owls hunt");
+    let row = row.expect("the query is there");
+    assert_eq!(row["docs"], serde_json::json!(["owls hunt mice at night", "owls hunt voles"]));
+    assert_eq!(row["scores"].as_array().unwrap().len(), 2);
+    let out = foils(folder.path(), &["mine", "mined.jsonl", "-o", "again.jsonl", "--encoder", "none", "--candidates", "bm25"]);
+    assert!(text(&out.stderr).contains("no column for the positive"), "{}", text(&out.stderr));
+}
+
+#[test]
 fn bad_requests_end_with_2_and_leave_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     pairs(folder.path());
@@ -64,6 +84,9 @@ fn bad_requests_end_with_2_and_leave_nothing_behind() {
         (&["pairs.jsonl", "-o", "out.csv", "--candidates", "bm25"], "cannot hold lists"),
         (&["pairs.jsonl", "-o", "out.txt", "--candidates", "bm25"], "out.txt"),
         (&["pairs.jsonl", "-o", "out.jsonl", "--candidates", "bm25", "--split", "dev"], "no --split"),
+        (&["pairs.jsonl", "-o", "out.csv", "--candidates", "bm25", "--shape", "triplets", "--output-scores"], "cannot hold lists"),
+        (&["pairs.jsonl", "-o", "out.jsonl", "--candidates", "bm25", "--corpus", "absent.txt"], "absent.txt"),
+        (&["pairs.jsonl", "-o", "out.jsonl", "--candidates", "random", "--shape", "triplets", "--output-scores"], "have no scores"),
         (&["broken.jsonl", "-o", "out.jsonl", "--candidates", "bm25"], "broken.jsonl:2"),
         (&["absent.jsonl", "-o", "out.jsonl", "--candidates", "bm25"], "absent.jsonl"),
     ] {

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 /// Turn a data set, or embeddings, from one file format into another.
 ///
-/// Examples: .jsonl, .csv, .tsv (also with .gz or .zst) and .parquet, by the extension; pairs, triplets, n-tuples, labelled pairs or
-/// FlagEmbedding lists, by the columns. A folder, or a name without an extension, is a BEIR folder. Embeddings: .npy and .safetensors.
+/// Examples: .jsonl, .csv, .tsv (also with .gz or .zst) and .parquet, by the extension; pairs, triplets, n-tuples, labelled pairs
+/// or lists, or FlagEmbedding lists, by the columns. A folder, or a name without an extension, is a BEIR folder. Embeddings: .npy and .safetensors.
 #[derive(clap::Args)]
 pub struct Args {
     /// The file, or BEIR folder, to read.
@@ -87,6 +87,7 @@ enum ShapeArg {
     Triplets,
     NTuples,
     LabeledPairs,
+    LabeledLists,
     Lists,
 }
 
@@ -97,6 +98,7 @@ impl From<ShapeArg> for Shape {
             ShapeArg::Triplets => Self::Triplets,
             ShapeArg::NTuples => Self::NTuples,
             ShapeArg::LabeledPairs => Self::LabeledPairs,
+            ShapeArg::LabeledLists => Self::LabeledLists,
             ShapeArg::Lists => Self::Lists,
         }
     }

@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Result<Status> {
     if !vectors::is_vectors(&args.output) {
         return Err(Error::file(&args.output, None, "vectors are written as .npy or .safetensors"));
     }
-    let texts = read_texts(&args.input, &args.field)?;
+    let texts = texts_of(&args.input, &args.field)?.collect::<Result<Vec<_>>>()?;
     let model = args.device.load(&args.model, args.seed)?;
     let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
     // A line is a text, so the position that an error names is the line.
@@ -67,26 +67,21 @@ pub fn run(args: &Args) -> Result<Status> {
     Ok(Status::Ok)
 }
 
-/// The texts of a file, one a line.
-fn read_texts(path: &Path, field: &str) -> Result<Vec<String>> {
-    let json = is_jsonl(path);
-    let mut texts = Vec::new();
-    for (i, line) in files::open(path)?.lines().enumerate() {
-        let at = i as u64 + 1;
+/// The texts of a file, one a line, as they are read.
+pub(super) fn texts_of(path: &Path, field: &str) -> Result<impl Iterator<Item = Result<String>>> {
+    let (path, field, json) = (path.to_owned(), field.to_owned(), is_jsonl(path));
+    let mut lines = (1u64..).zip(files::open(&path)?.lines()).peekable();
+    if lines.peek().is_none() {
+        return Err(Error::file(&path, None, "is empty; there are no texts to read"));
+    }
+    Ok(lines.map(move |(at, line)| {
         let line = line.map_err(|e| match e.kind() {
-            std::io::ErrorKind::InvalidData => Error::file(path, at, "is not UTF-8 text"),
-            _ => Error::io("read", path)(e),
+            std::io::ErrorKind::InvalidData => Error::file(&path, at, "is not UTF-8 text"),
+            _ => Error::io("read", &path)(e),
         })?;
-        let text = if json { json_field(path, at, &line, field)? } else { line };
-        if text.trim().is_empty() {
-            return Err(Error::file(path, at, "an empty text has no vector"));
-        }
-        texts.push(text);
-    }
-    if texts.is_empty() {
-        return Err(Error::file(path, None, "is empty; there is nothing to embed"));
-    }
-    Ok(texts)
+        let text = if json { json_field(&path, at, &line, &field)? } else { line };
+        if text.trim().is_empty() { Err(Error::file(&path, at, "is an empty text")) } else { Ok(text) }
+    }))
 }
 
 fn is_jsonl(path: &Path) -> bool {

@@ -2,10 +2,11 @@
 
 use super::convert::ColumnArgs;
 use super::device::DeviceArg;
+use super::embed::texts_of;
 use crate::{Status, output};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use foils::data::formats::{Columns, Format, beir, read_examples, write_examples, write_tuples};
+use foils::data::formats::{Columns, Rows, beir, read_examples, write_rows};
 use foils::data::{Collection, Shape};
 use foils::negatives::{Candidates, MineSettings, MineSummary, Miner, Quantiles, Sampling, forget};
 use foils::search::{Bm25Settings, Idf};
@@ -19,6 +20,9 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     /// Pairs (.jsonl, .csv, .tsv, .parquet; negatives in them join the corpus), or a BEIR folder.
     input: PathBuf,
+    /// Documents to mine in beside the positives: one a line (.txt), or the field `text` of each JSON object (.jsonl); also .gz, .zst.
+    #[arg(long, value_name = "FILE")]
+    corpus: Option<PathBuf>,
     /// Where to write the examples, in a format told by the extension.
     #[arg(short, long)]
     output: PathBuf,
@@ -77,6 +81,9 @@ pub struct Args {
     /// How examples are laid out. `lists` keeps scores and is what the other commands read on.
     #[arg(long, default_value = "lists", value_parser = choice::<Shape>(&SHAPES))]
     shape: Shape,
+    /// Write scores in shapes other than lists too: as a column `scores`, or in the place of labels.
+    #[arg(long)]
+    output_scores: bool,
     /// The split of a BEIR folder [default: test, or the only one].
     #[arg(long)]
     split: Option<String>,
@@ -100,7 +107,7 @@ pub(super) const CANDIDATES: [&str; 5] = ["bm25", "dense", "hybrid", "rrf", "ran
 const MARGIN_RULES: [&str; 2] = ["magnitude", "factor"];
 const SAMPLINGS: [&str; 2] = ["top", "random"];
 const IDFS: [&str; 2] = ["lucene", "okapi"];
-const SHAPES: [&str; 4] = ["lists", "n-tuples", "triplets", "labeled-pairs"];
+const SHAPES: [&str; 5] = ["lists", "n-tuples", "triplets", "labeled-pairs", "labeled-lists"];
 
 /// A parser of one of `names`, which are the names that the library's own settings files have.
 pub(super) fn choice<T: DeserializeOwned + Clone + Send + Sync + 'static>(
@@ -164,9 +171,10 @@ pub fn run(args: &Args) -> Result<Status> {
     // What is wrong with the request should show before an hour of mining, not after.
     let settings = args.settings();
     settings.validate()?;
-    let format = Format::of(&args.output)?;
-    if args.shape == Shape::Lists && matches!(format, Format::Csv | Format::Tsv) {
-        return Err(Error::file(&args.output, None, "CSV and TSV cannot hold lists; choose another --shape, or .jsonl or .parquet"));
+    let rows = Rows { shape: args.shape, negatives: Some(args.num_negatives), scores: args.output_scores };
+    rows.check(&args.output)?;
+    if args.output_scores && args.candidates == Candidates::Random && !args.has_encoder() {
+        return Err(Error::invalid("--output-scores: random candidates without an encoder have no scores"));
     }
     // Beside the output, since the folder for temporary files often is memory.
     let beside = files::folder_of(&args.output);
@@ -183,11 +191,7 @@ pub fn run(args: &Args) -> Result<Status> {
     let mut mined = miner.run()?;
     mined.summary.settings["encoder"] = args.encoder.clone().into();
 
-    let examples = mined.examples(&collection).map(Ok);
-    let written = match args.shape {
-        Shape::NTuples => write_tuples(&args.output, args.num_negatives, examples)?,
-        shape => write_examples(&args.output, shape, examples)?,
-    };
+    let written = write_rows(&args.output, rows, mined.examples(&collection).map(Ok))?;
     if let Some(path) = &args.summary {
         files::write_json(path, &mined.summary)?;
     }
@@ -211,6 +215,13 @@ pub fn run(args: &Args) -> Result<Status> {
 fn read(args: &Args, scratch: Option<&Path>) -> Result<Collection> {
     let (input, split) = (&args.input, args.split.as_deref());
     if input.is_dir() {
+        if let Some(corpus) = &args.corpus {
+            return Err(Error::file(
+                corpus,
+                None,
+                format!("cannot join the documents of {}, which have ids of their own", input.display()),
+            ));
+        }
         let scratch = scratch.map(Path::to_owned);
         let options = beir::Options { split: split.map(str::to_owned), scratch, ..beir::Options::default() };
         return Ok(beir::read_with(input, &options)?.collection);
@@ -218,7 +229,9 @@ fn read(args: &Args, scratch: Option<&Path>) -> Result<Collection> {
     if split.is_some() {
         return Err(Error::file(input, None, "is no BEIR folder and so has no --split"));
     }
-    Collection::from_stream(read_examples(input, &Columns::from(&args.columns))?, scratch)
+    let examples = read_examples(input, &Columns::from(&args.columns))?;
+    let documents = args.corpus.as_ref().map(|corpus| texts_of(corpus, "text")).transpose()?;
+    Collection::from_stream(examples, documents.into_iter().flatten(), scratch)
 }
 
 fn print(summary: &MineSummary) {

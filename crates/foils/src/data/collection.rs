@@ -137,22 +137,28 @@ impl Collection {
         Ok(Self::with_places(&examples.into_iter().collect::<Vec<_>>())?.0)
     }
 
-    /// [`Collection::from_examples`] of examples as they are read, never all in memory, with the texts on the disk of `scratch` if it is
-    /// given. For each text 40 bytes or so are kept in memory until all are read.
+    /// [`Collection::from_examples`] of examples as they are read, and of more documents to be searched, that are no positives. Never are all in
+    /// memory: the texts lie on the disk of `scratch` if it is given. For each text 40 bytes or so are kept in memory until all are read.
+    ///
+    /// ```
+    /// use foils::data::{Collection, Example};
+    /// let pairs = [Ok(Example::pair("a red animal", "fox"))];
+    /// let pool = ["whale", "Fox "].map(|text| Ok(text.to_owned()));
+    /// let collection = Collection::from_stream(pairs, pool, None)?;
+    /// assert_eq!(collection.corpus.texts, ["fox", "whale"]);
+    /// # Ok::<(), foils::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`Collection::from_examples`], those of the examples, and when `scratch` cannot be written.
-    pub fn from_stream(examples: impl IntoIterator<Item = Result<Example>>, scratch: Option<&Path>) -> Result<Self> {
+    /// As [`Collection::from_examples`], those of the examples and documents, and when `scratch` cannot be written.
+    pub fn from_stream(
+        examples: impl IntoIterator<Item = Result<Example>>,
+        documents: impl IntoIterator<Item = Result<String>>,
+        scratch: Option<&Path>,
+    ) -> Result<Self> {
         let mut building = Building::new(scratch)?;
-        let mut batch = Vec::with_capacity(BATCH);
-        for example in examples {
-            batch.push(example?);
-            if batch.len() == BATCH {
-                building.add(&batch)?;
-                batch.clear();
-            }
-        }
-        building.add(&batch)?;
+        in_batches(examples, |batch| building.add(batch).map(drop))?;
+        in_batches(documents, |batch| building.add_documents(batch))?;
         building.finish()
     }
 
@@ -166,6 +172,18 @@ impl Collection {
 
 /// Examples that are read at a time.
 const BATCH: usize = 4096;
+
+fn in_batches<T>(items: impl IntoIterator<Item = Result<T>>, mut add: impl FnMut(&[T]) -> Result<()>) -> Result<()> {
+    let mut batch = Vec::with_capacity(BATCH);
+    for item in items {
+        batch.push(item?);
+        if batch.len() == BATCH {
+            add(&batch)?;
+            batch.clear();
+        }
+    }
+    add(&batch)
+}
 
 /// A collection that examples are being added to.
 struct Building {
@@ -225,6 +243,16 @@ impl Building {
             places.push(Place { query, negatives: example.negatives.iter().map(&mut document).collect::<Result<_>>()? });
         }
         Ok(places)
+    }
+
+    fn add_documents(&mut self, texts: &[String]) -> Result<()> {
+        let digests: Vec<u128> = texts.par_iter().map(|t| text::digest(t)).collect();
+        for (text, digest) in texts.iter().zip(digests) {
+            if let Entry::Vacant(new) = self.seen_documents.entry(digest) {
+                new.insert(self.corpus.push(&format!("d{}", self.corpus.len()), text)?);
+            }
+        }
+        Ok(())
     }
 
     fn finish(self) -> Result<Collection> {

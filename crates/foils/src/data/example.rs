@@ -44,6 +44,8 @@ pub enum Shape {
     NTuples,
     /// anchor, text, label (1 positive, 0 negative)
     LabeledPairs,
+    /// query, docs \[…\], labels \[…\]: positives first, as listwise losses want them
+    LabeledLists,
     /// query, pos \[…\], neg \[…\], as FlagEmbedding has it; also the form in which the steps of `tune` hand on examples
     Lists,
 }

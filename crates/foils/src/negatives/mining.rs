@@ -64,6 +64,12 @@ impl MineSettings {
             return Err(Error::invalid(format!("min_score {min} is above max_score {max}, so that nothing could pass")));
         }
         self.filter.validate()?;
+        if let Some(window) = self.filter.range_max.map(|max| max - self.filter.range_min).filter(|w| *w < self.num_negatives) {
+            let asked = self.num_negatives;
+            return Err(Error::invalid(format!(
+                "{asked} negatives are asked for and only {window} ranks lie in the window of range_min and range_max"
+            )));
+        }
         self.bm25.validate()
     }
 }

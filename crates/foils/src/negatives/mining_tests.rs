@@ -142,6 +142,8 @@ fn bad_input_is_named() {
     fails(&c, Some((&q, &d)), MineSettings { filter, ..good() }, "min_score 0.2 is above max_score 0.1");
     let filter = NegativeFilter { range_min: 4, range_max: Some(3), ..NegativeFilter::default() };
     fails(&c, None, MineSettings { filter, ..good() }, "range_max is 3");
+    let filter = NegativeFilter { range_min: 4, range_max: Some(5), ..NegativeFilter::default() };
+    fails(&c, None, MineSettings { filter, num_negatives: 2, ..good() }, "only 1 ranks lie in the window");
     fails(&c, Some((&q, &q)), good(), "1 document vectors for 7 texts");
     fails(&c, Some((&q, &Embeddings::new(3, vec![1.0; 21]).unwrap())), good(), "2 dimensions and document vectors 3");
     fails(&c, Some((&q, &Embeddings::new(2, vec![0.0; 14]).unwrap())), good(), "document 0 has the zero vector");

@@ -7,6 +7,10 @@ const ANCHOR: &[&str] = &["anchor", "query", "question", "sentence1"];
 const POSITIVE: &[&str] = &["positive", "pos", "positives", "answer", "passage", "sentence2"];
 /// Taken for the positive only when none of [`POSITIVE`] is there.
 const TEXT: &[&str] = &["text"];
+/// The same, only beside labels.
+const LABELED: &[&str] = &["text", "docs"];
+/// The scores that [`super::Rows::scores`] writes in the place of labels.
+const SCORE: &[&str] = &["score", "scores"];
 const LABEL: &[&str] = &["label", "labels"];
 const POSITIVE_SCORES: &[&str] = &["pos_scores", "positive_scores"];
 const NEGATIVE_SCORES: &[&str] = &["neg_scores", "negative_scores"];
@@ -15,9 +19,9 @@ const NEGATIVE_SCORES: &[&str] = &["neg_scores", "negative_scores"];
 /// the names that sentence-transformers and FlagEmbedding users have, in upper or lower case:
 ///
 /// - the anchor: `anchor`, `query`, `question`, `sentence1`
-/// - the positive: `positive`, `pos`, `positives`, `answer`, `passage`, `sentence2`, or else `text`
+/// - the positive: `positive`, `pos`, `positives`, `answer`, `passage`, `sentence2`, or else `text` (beside labels also `docs`)
 /// - negatives: `negative`, `neg`, `negatives`, `negative_1`, `negative_2`, …
-/// - the label of labelled pairs, where there are no negatives: `label`, `labels`
+/// - the labels of labelled pairs and lists, where there are no negatives: `label`, `labels`
 /// - scores: `pos_scores`, `positive_scores`, `neg_scores`, `negative_scores`
 ///
 /// A column that is named here is taken instead; all other columns are ignored.
@@ -150,10 +154,6 @@ impl Layout {
             format!("no column for the {part}: found {}; understood are {known}; name yours with the option `{option}`", list(found))
         };
         let anchor = find(&columns.anchor, "anchor", ANCHOR)?.ok_or_else(|| missing("anchor", "anchor", ANCHOR))?;
-        let positive = match find(&columns.positive, "positive", POSITIVE)? {
-            Some(at) => at,
-            None => known_column(found, "positive", TEXT)?.ok_or_else(|| missing("positive", "positive", &[POSITIVE, TEXT].concat()))?,
-        };
         let mut label = columns.label.as_ref().map(|name| named_column(found, name, "label")).transpose()?;
         let negatives = if !columns.negative.is_empty() {
             columns.negative.iter().map(|name| named_column(found, name, "negative")).collect::<Result<Vec<_>, _>>()?
@@ -168,6 +168,23 @@ impl Layout {
         if label.is_none() && negatives.is_empty() {
             label = known_column(found, "label", LABEL)?;
         }
+        let positive = match find(&columns.positive, "positive", POSITIVE)? {
+            Some(at) => at,
+            None => {
+                let known = if label.is_some() { LABELED } else { TEXT };
+                let at = known_column(found, "positive", known)?;
+                let at = at.ok_or_else(|| missing("positive", "positive", &[POSITIVE, known].concat()))?;
+                let score = found.iter().find(|name| SCORE.contains(&name.trim().to_lowercase().as_str()));
+                if let Some(score) = score.filter(|_| label.is_none() && negatives.is_empty()) {
+                    return Err(format!(
+                        "the texts of `{}` have scores (`{score}`) and no labels, so that it is not known which are positives; name the \
+                         column with the option `positive` if all of them are",
+                        found[at]
+                    ));
+                }
+                at
+            }
+        };
         let mut parts = negatives.clone();
         parts.extend([anchor, positive]);
         parts.extend(label);
@@ -200,7 +217,7 @@ impl Layout {
     pub fn shape(&self, cells: &[Cell]) -> Shape {
         let is_list = |&at: &usize| matches!(cells[at], Cell::Texts(_) | Cell::Numbers(_));
         if self.label.is_some() {
-            Shape::LabeledPairs
+            if is_list(&self.positive) { Shape::LabeledLists } else { Shape::LabeledPairs }
         } else if self.places().any(|at| is_list(&at)) {
             Shape::Lists
         } else {

@@ -1,6 +1,6 @@
 //! Any of the formats into any other.
 
-use super::{Columns, Format, Written, beir, read_examples, vectors, writer};
+use super::{Columns, Format, Rows, Written, beir, read_examples, vectors, write_rows};
 use crate::data::{Collection, Example, Shape};
 use crate::progress::Progress;
 use crate::{Error, Result};
@@ -47,7 +47,7 @@ pub struct Converted {
 
 /// Converts `input` into `output`. A folder, or a name without an extension, is a BEIR folder; `.npy` and `.safetensors` are
 /// embeddings; all else is a file of examples ([`Format`]). Files of examples are streamed; a BEIR folder is held in
-/// memory. Triplets of one anchor and positive that stand together are joined when the output is lists or n-tuples.
+/// memory. Triplets of one anchor and positive that stand together are joined when the output is lists (labelled ones too) or n-tuples.
 ///
 /// # Errors
 /// Those of reading and writing the formats, and for embeddings on one side only. Then nothing is written.
@@ -91,7 +91,8 @@ fn from_folder(input: &Path, output: &Path, options: &Conversion) -> Result<Conv
         return Ok(out);
     }
     let shape = options.to.unwrap_or(Shape::Pairs);
-    let written = writer::write(output, shape, options.negatives, &mut beir::examples(&collection).map(Ok))?;
+    let rows = Rows { negatives: options.negatives, ..Rows::of(shape) };
+    let written = write_rows(output, rows, beir::examples(&collection).map(Ok))?;
     out.take(output, shape, written)?;
     Ok(out)
 }
@@ -101,7 +102,7 @@ fn from_file(input: &Path, output: &Path, options: &Conversion) -> Result<Conver
     let mut reader = read_examples(input, &options.columns)?;
     let from = reader.shape();
     let to = options.to.unwrap_or(from);
-    let join = from == Shape::Triplets && matches!(to, Shape::Lists | Shape::NTuples);
+    let join = from == Shape::Triplets && matches!(to, Shape::Lists | Shape::LabeledLists | Shape::NTuples);
     if join {
         reader = reader.grouped();
     }
@@ -127,7 +128,7 @@ fn from_file(input: &Path, output: &Path, options: &Conversion) -> Result<Conver
             negatives = Some(best_number(again.inspect(|_| progress.inc(1)))?);
             progress.say("converting");
         }
-        let written = writer::write(output, to, negatives, &mut reader.by_ref().inspect(|_| progress.inc(1)))?;
+        let written = write_rows(output, Rows { negatives, ..Rows::of(to) }, reader.by_ref().inspect(|_| progress.inc(1)))?;
         out.take(output, to, written)?;
     }
     (out.rows_read, out.skipped) = (reader.rows(), reader.skipped());

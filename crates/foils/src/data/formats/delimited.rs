@@ -7,9 +7,10 @@
 use super::columns::Cell;
 use super::lines::{LONGEST, Lines, split_ending};
 use super::reader::{Row, Table};
-use super::writer::{RowWriter, Values};
+use super::writer::{Header, RowWriter, Value};
 use crate::files::AtomicFile;
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 pub(super) struct Delimited {
@@ -115,20 +116,23 @@ pub(super) struct DelimitedWriter {
 }
 
 impl DelimitedWriter {
-    pub fn create(path: &Path, header: &[String], delimiter: u8) -> Result<Self> {
+    pub fn create(path: &Path, header: &Header, delimiter: u8) -> Result<Self> {
         let mut out = csv::WriterBuilder::new().delimiter(delimiter).from_writer(AtomicFile::create(path)?);
-        out.write_record(header).map_err(|e| failed(path, e))?;
+        out.write_record(header.iter().map(|column| &column.0)).map_err(|e| failed(path, e))?;
         Ok(Self { path: path.to_owned(), out })
     }
 }
 
 impl RowWriter for DelimitedWriter {
-    fn write(&mut self, values: &Values<'_>) -> Result<()> {
-        let Values::Flat { texts, label } = values else {
-            return Err(Error::file(&self.path, None, "CSV and TSV cannot hold lists; choose another shape, or .jsonl or .parquet"));
-        };
-        let label = label.map(|l| if l { "1" } else { "0" });
-        self.out.write_record(texts.iter().copied().chain(label)).map_err(|e| failed(&self.path, e))
+    fn write(&mut self, row: &[Value<'_>]) -> Result<()> {
+        let fields = row.iter().map(|value| match value {
+            Value::Text(text) => Ok(Cow::Borrowed(*text)),
+            Value::Label(label) => Ok(Cow::Borrowed(if *label { "1" } else { "0" })),
+            Value::Score(score) => Ok(Cow::Owned(score.to_string())),
+            Value::Texts(_) | Value::Labels(_) | Value::Scores(_) => Err(Error::invalid("CSV and TSV cannot hold lists")),
+        });
+        let fields = fields.collect::<Result<Vec<_>>>()?;
+        self.out.write_record(fields.iter().map(|field| field.as_bytes())).map_err(|e| failed(&self.path, e))
     }
 
     fn finish(self: Box<Self>) -> Result<()> {

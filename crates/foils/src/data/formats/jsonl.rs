@@ -3,10 +3,9 @@
 use super::columns::Cell;
 use super::lines::Lines;
 use super::reader::{Row, Table};
-use super::writer::{RowWriter, Values};
+use super::writer::{Header, RowWriter, Value as Written};
 use crate::files::AtomicFile;
 use crate::{Error, Result};
-use serde::Serialize;
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
@@ -78,61 +77,43 @@ pub(super) fn kind(value: &Value) -> &'static str {
 
 pub(super) struct JsonlWriter {
     out: AtomicFile,
-    header: Vec<String>,
+    header: Header,
     /// A row is put together here: a compressor is slow on crumbs.
     row: Vec<u8>,
 }
 
-/// A row as FlagEmbedding has it.
-#[derive(Serialize)]
-struct ListRow<'a> {
-    query: &'a str,
-    pos: &'a [String],
-    neg: &'a [String],
-    #[serde(skip_serializing_if = "<[f32]>::is_empty")]
-    pos_scores: &'a [f32],
-    #[serde(skip_serializing_if = "<[f32]>::is_empty")]
-    neg_scores: &'a [f32],
-}
-
 impl JsonlWriter {
-    pub fn create(path: &Path, header: &[String]) -> Result<Self> {
-        Ok(Self { out: AtomicFile::create(path)?, header: header.to_vec(), row: Vec::new() })
+    pub fn create(path: &Path, header: Header) -> Result<Self> {
+        Ok(Self { out: AtomicFile::create(path)?, header, row: Vec::new() })
     }
 }
 
 impl RowWriter for JsonlWriter {
-    fn write(&mut self, values: &Values<'_>) -> Result<()> {
+    fn write(&mut self, row: &[Written<'_>]) -> Result<()> {
         let path = self.out.path().to_owned();
         let out = &mut self.row;
         out.clear();
         let mut write = || -> std::io::Result<()> {
-            match values {
-                Values::List(e) => {
-                    let row = ListRow {
-                        query: &e.anchor,
-                        pos: &e.positives,
-                        neg: &e.negatives,
-                        pos_scores: &e.positive_scores,
-                        neg_scores: &e.negative_scores,
-                    };
-                    serde_json::to_writer(&mut *out, &row)?;
+            // By hand, because a map would lose the order of the columns.
+            let mut before = b"{";
+            for ((name, _), value) in self.header.iter().zip(row) {
+                if matches!(value, Written::Scores(scores) if scores.is_empty()) {
+                    continue;
                 }
-                Values::Flat { texts, label } => {
-                    // By hand, because a map would lose the order of the columns.
-                    for (i, (name, text)) in self.header.iter().zip(*texts).enumerate() {
-                        out.write_all(if i == 0 { b"{" } else { b"," })?;
-                        serde_json::to_writer(&mut *out, name)?;
-                        out.write_all(b":")?;
-                        serde_json::to_writer(&mut *out, text)?;
-                    }
-                    if let Some(label) = label {
-                        write!(out, ",\"label\":{}", u8::from(*label))?;
-                    }
-                    out.write_all(b"}")?;
+                out.write_all(before)?;
+                before = b",";
+                serde_json::to_writer(&mut *out, name)?;
+                out.write_all(b":")?;
+                match value {
+                    Written::Text(text) => serde_json::to_writer(&mut *out, text)?,
+                    Written::Texts(texts) => serde_json::to_writer(&mut *out, texts)?,
+                    Written::Label(label) => serde_json::to_writer(&mut *out, &u8::from(*label))?,
+                    Written::Labels(labels) => serde_json::to_writer(&mut *out, &labels.iter().map(|&l| i64::from(l)).collect::<Vec<_>>())?,
+                    Written::Score(score) => serde_json::to_writer(&mut *out, score)?,
+                    Written::Scores(scores) => serde_json::to_writer(&mut *out, scores)?,
                 }
             }
-            out.write_all(b"\n")?;
+            out.write_all(b"}\n")?;
             self.out.write_all(out)
         };
         write().map_err(Error::io("write", &path))

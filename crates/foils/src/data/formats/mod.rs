@@ -2,7 +2,7 @@
 //!
 //! | file | format |
 //! |---|---|
-//! | `jsonl` | one JSON object a line: pairs, triplets, n-tuples, labelled pairs, FlagEmbedding lists |
+//! | `jsonl` | one JSON object a line: pairs, triplets, n-tuples, labelled pairs and lists, FlagEmbedding lists |
 //! | `delimited` | the same (but lists) as CSV and TSV |
 //! | `parquet` | the same as Parquet |
 //! | [`beir`] | a BEIR folder: `corpus.jsonl`, `queries.jsonl`, `qrels/*.tsv` |
@@ -35,7 +35,7 @@ mod tests;
 pub use columns::Columns;
 pub use convert::{Conversion, Converted, convert};
 pub use reader::{ExampleReader, read_all, read_examples};
-pub use writer::{Written, write_examples, write_tuples};
+pub use writer::{Rows, Written, write_examples, write_rows};
 
 use crate::{Error, Result};
 use serde::Serialize;

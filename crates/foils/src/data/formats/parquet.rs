@@ -3,8 +3,7 @@
 use super::columns::{Cell, Columns, Layout};
 use super::guard::{Bounded, guarded};
 use super::reader::{Row, Table};
-use super::writer::{RowWriter, Values};
-use crate::data::Shape;
+use super::writer::{Header, Kind, RowWriter, Value};
 use crate::files::AtomicFile;
 use crate::{Error, Result};
 use ::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -136,51 +135,82 @@ fn cell(array: &ArrayRef, row: usize) -> Result<Cell, String> {
     })
 }
 
-/// The columns being gathered.
+/// A column being gathered.
 enum Gathered {
-    Flat {
-        texts: Vec<StringBuilder>,
-        label: Option<Int64Builder>,
-    },
-    /// `texts` are positives and negatives, `scores` theirs.
-    Lists {
-        query: StringBuilder,
-        texts: Vec<ListBuilder<StringBuilder>>,
-        scores: Vec<ListBuilder<Float32Builder>>,
-    },
+    Text(StringBuilder),
+    Texts(ListBuilder<StringBuilder>),
+    Label(Int64Builder),
+    Labels(ListBuilder<Int64Builder>),
+    Score(Float32Builder),
+    Scores(ListBuilder<Float32Builder>),
+}
+
+impl Gathered {
+    fn new(kind: Kind) -> Self {
+        match kind {
+            Kind::Text => Self::Text(StringBuilder::new()),
+            Kind::Texts => Self::Texts(ListBuilder::new(StringBuilder::new())),
+            Kind::Label => Self::Label(Int64Builder::new()),
+            Kind::Labels => Self::Labels(ListBuilder::new(Int64Builder::new())),
+            Kind::Score => Self::Score(Float32Builder::new()),
+            Kind::Scores | Kind::MaybeScores => Self::Scores(ListBuilder::new(Float32Builder::new())),
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Text(column) => ArrayBuilder::finish(column),
+            Self::Texts(column) => ArrayBuilder::finish(column),
+            Self::Label(column) => ArrayBuilder::finish(column),
+            Self::Labels(column) => ArrayBuilder::finish(column),
+            Self::Score(column) => ArrayBuilder::finish(column),
+            Self::Scores(column) => ArrayBuilder::finish(column),
+        }
+    }
+
+    /// Appends a value of the column's kind.
+    fn append(&mut self, value: &Value<'_>) -> Result<()> {
+        match (self, value) {
+            (Self::Text(column), Value::Text(text)) => column.append_value(text),
+            (Self::Texts(column), Value::Texts(texts)) => column.append_value(texts.iter().map(Some)),
+            (Self::Label(column), Value::Label(label)) => column.append_value(i64::from(*label)),
+            (Self::Labels(column), Value::Labels(labels)) => column.append_value(labels.iter().map(|&l| Some(i64::from(l)))),
+            (Self::Score(column), Value::Score(score)) => column.append_value(*score),
+            (Self::Scores(column), Value::Scores(scores)) => {
+                column.values().append_slice(scores);
+                column.append(!scores.is_empty());
+            }
+            _ => return Err(Error::invalid("a row of another shape than the file")),
+        }
+        Ok(())
+    }
+}
+
+fn field(name: &str, kind: Kind) -> Field {
+    let list = |item: DataType| Field::new_list(name, Field::new_list_field(item, true), kind == Kind::MaybeScores);
+    match kind {
+        Kind::Text => Field::new(name, DataType::Utf8, false),
+        Kind::Texts => list(DataType::Utf8),
+        Kind::Label => Field::new(name, DataType::Int64, false),
+        Kind::Labels => list(DataType::Int64),
+        Kind::Score => Field::new(name, DataType::Float32, false),
+        Kind::Scores | Kind::MaybeScores => list(DataType::Float32),
+    }
 }
 
 pub(super) struct ParquetWriter {
     path: PathBuf,
     schema: Arc<Schema>,
     out: ArrowWriter<AtomicFile>,
-    gathered: Gathered,
+    gathered: Vec<Gathered>,
     bytes: usize,
     rows: usize,
 }
 
 impl ParquetWriter {
-    pub fn create(path: &Path, shape: Shape, header: &[String]) -> Result<Self> {
-        let (fields, gathered) = if shape == Shape::Lists {
-            let list = |name: &str, item: DataType, nullable| Field::new_list(name, Field::new_list_field(item, true), nullable);
-            let fields = vec![
-                Field::new("query", DataType::Utf8, false),
-                list("pos", DataType::Utf8, false),
-                list("neg", DataType::Utf8, false),
-                list("pos_scores", DataType::Float32, true),
-                list("neg_scores", DataType::Float32, true),
-            ];
-            let texts = (0..2).map(|_| ListBuilder::new(StringBuilder::new())).collect();
-            let scores = (0..2).map(|_| ListBuilder::new(Float32Builder::new())).collect();
-            (fields, Gathered::Lists { query: StringBuilder::new(), texts, scores })
-        } else {
-            let labelled = shape == Shape::LabeledPairs;
-            let kind = |name: &str| if labelled && name == "label" { DataType::Int64 } else { DataType::Utf8 };
-            let fields = header.iter().map(|name| Field::new(name, kind(name), false)).collect();
-            let texts = (0..header.len() - usize::from(labelled)).map(|_| StringBuilder::new()).collect();
-            (fields, Gathered::Flat { texts, label: labelled.then(Int64Builder::new) })
-        };
-        let schema = Arc::new(Schema::new(fields));
+    pub fn create(path: &Path, header: &Header) -> Result<Self> {
+        let gathered = header.iter().map(|column| Gathered::new(column.1)).collect();
+        let schema = Arc::new(Schema::new(header.iter().map(|(name, kind)| field(name, *kind)).collect::<Vec<_>>()));
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).set_max_row_group_bytes(Some(ROW_GROUP)).build();
         let out = ArrowWriter::try_new(AtomicFile::create(path)?, schema.clone(), Some(properties)).map_err(|e| failed(path, e))?;
         Ok(Self { path: path.to_owned(), schema, out, gathered, bytes: 0, rows: 0 })
@@ -190,19 +220,7 @@ impl ParquetWriter {
         if self.rows == 0 {
             return Ok(());
         }
-        let columns: Vec<ArrayRef> = match &mut self.gathered {
-            Gathered::Flat { texts, label } => {
-                let mut columns: Vec<ArrayRef> = texts.iter_mut().map(ArrayBuilder::finish).collect();
-                columns.extend(label.as_mut().map(ArrayBuilder::finish));
-                columns
-            }
-            Gathered::Lists { query, texts, scores } => {
-                let mut columns = vec![ArrayBuilder::finish(query)];
-                columns.extend(texts.iter_mut().map(ArrayBuilder::finish));
-                columns.extend(scores.iter_mut().map(ArrayBuilder::finish));
-                columns
-            }
-        };
+        let columns: Vec<ArrayRef> = self.gathered.iter_mut().map(Gathered::finish).collect();
         let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(|e| failed(&self.path, e.into()))?;
         self.out.write(&batch).map_err(|e| failed(&self.path, e))?;
         (self.bytes, self.rows) = (0, 0);
@@ -211,37 +229,20 @@ impl ParquetWriter {
 }
 
 impl RowWriter for ParquetWriter {
-    fn write(&mut self, values: &Values<'_>) -> Result<()> {
-        let size = match values {
-            Values::Flat { texts, .. } => texts.iter().map(|t| t.len()).sum(),
-            Values::List(e) => e.anchor.len() + e.positives.iter().chain(&e.negatives).map(String::len).sum::<usize>(),
+    fn write(&mut self, row: &[Value<'_>]) -> Result<()> {
+        let size = |value: &Value<'_>| match value {
+            Value::Text(text) => text.len(),
+            Value::Texts(texts) => texts.iter().map(|t| t.len()).sum(),
+            _ => 0,
         };
+        let size = row.iter().map(size).sum::<usize>();
         if size > LARGEST_ROW {
             return Err(Error::file(&self.path, None, format!("a row of {size} bytes is more than Parquet is written with here (1 GiB)")));
         }
         if self.bytes + size > GATHER {
             self.flush()?;
         }
-        match (&mut self.gathered, values) {
-            (Gathered::Flat { texts: columns, label: labels }, Values::Flat { texts, label }) => {
-                columns.iter_mut().zip(*texts).for_each(|(column, text)| column.append_value(text));
-                if let (Some(labels), Some(label)) = (labels, label) {
-                    labels.append_value(i64::from(*label));
-                }
-            }
-            (Gathered::Lists { query, texts, scores }, Values::List(example)) => {
-                query.append_value(&example.anchor);
-                for (column, values) in texts.iter_mut().zip([&example.positives, &example.negatives]) {
-                    values.iter().for_each(|text| column.values().append_value(text));
-                    column.append(true);
-                }
-                for (column, values) in scores.iter_mut().zip([&example.positive_scores, &example.negative_scores]) {
-                    column.values().append_slice(values);
-                    column.append(!values.is_empty());
-                }
-            }
-            _ => return Err(Error::invalid("a row of another shape than the file")),
-        }
+        self.gathered.iter_mut().zip(row).try_for_each(|(column, value)| column.append(value))?;
         self.bytes += size;
         self.rows += 1;
         Ok(())

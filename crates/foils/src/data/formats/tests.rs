@@ -98,7 +98,9 @@ fn labelled_pairs_of_one_anchor_become_one_example() {
         assert_eq!(read_examples(&path, &Columns::default()).unwrap().shape(), Shape::LabeledPairs);
     }
     let lists = "{\"query\":\"a\",\"text\":[\"p\",\"n\",\"p2\"],\"labels\":[1,0,true]}\n{\"query\":\"b\",\"text\":\"q\",\"labels\":1}\n";
-    assert_eq!(all(&folder.file("a.jsonl", lists)), expected);
+    let lists = folder.file("a.jsonl", lists);
+    assert_eq!(all(&lists), expected);
+    assert_eq!(read_examples(&lists, &Columns::default()).unwrap().shape(), Shape::LabeledLists);
 }
 
 #[test]
@@ -226,7 +228,7 @@ fn what_a_shape_cannot_hold_is_counted() {
     let written = write_examples(&path, Shape::NTuples, give()).unwrap();
     assert_eq!(written, Written { examples: 3, rows: 2, dropped: 1, negatives_left_out: 1, negatives: 2 });
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "anchor,positive,negative_1,negative_2\na,p,n1,n2\nc,p,n1,n2\n");
-    let written = write_tuples(&path, 1, give()).unwrap();
+    let written = write_rows(&path, Rows { negatives: Some(1), ..Rows::of(Shape::NTuples) }, give()).unwrap();
     assert_eq!(written, Written { examples: 3, rows: 4, dropped: 0, negatives_left_out: 3, negatives: 1 });
     let written = write_examples(&path, Shape::Pairs, give()).unwrap();
     assert_eq!(written, Written { examples: 3, rows: 4, dropped: 0, negatives_left_out: 6, negatives: 0 });
@@ -236,6 +238,56 @@ fn what_a_shape_cannot_hold_is_counted() {
     write_examples(&jsonl, Shape::LabeledPairs, give().take(1)).unwrap();
     let rows = "{\"anchor\":\"a\",\"text\":\"p\",\"label\":1}\n{\"anchor\":\"a\",\"text\":\"n1\",\"label\":0}\n{\"anchor\":\"a\",\"text\":\"n2\",\"label\":0}\n";
     assert_eq!(std::fs::read_to_string(&jsonl).unwrap(), rows);
+}
+
+#[test]
+fn scores_are_laid_out_as_sentence_transformers_does() {
+    let folder = Folder::new();
+    let mut one = example("a", &["p", "q"], &["m", "n"]);
+    (one.positive_scores, one.negative_scores) = (vec![0.75, 0.5], vec![0.25, -0.5]);
+    let few = Example { positive_scores: vec![1.0], ..example("b", &["r"], &[]) };
+    let written = |name: &str, shape: Shape| {
+        let path = folder.path(name);
+        write_rows(&path, Rows { scores: true, ..Rows::of(shape) }, [Ok(one.clone()), Ok(few.clone())]).unwrap();
+        path
+    };
+    let text = |name: &str, shape: Shape| std::fs::read_to_string(written(name, shape)).unwrap();
+    let rows = text("a.jsonl", Shape::Triplets);
+    assert_eq!(rows.lines().nth(1).unwrap(), r#"{"anchor":"a","positive":"p","negative":"n","scores":[0.75,-0.5]}"#);
+    assert_eq!(rows.lines().count(), 4);
+    let row = r#"{"anchor":"a","positive":"q","negative_1":"m","negative_2":"n","scores":[0.5,0.25,-0.5]}"#;
+    assert_eq!(text("a.jsonl", Shape::NTuples).lines().nth(1).unwrap(), row);
+    assert_eq!(text("a.csv", Shape::LabeledPairs), "anchor,text,score\na,p,0.75\na,q,0.5\na,m,0.25\na,n,-0.5\nb,r,1\n");
+    let row = "{\"query\":\"a\",\"docs\":[\"p\",\"q\",\"m\",\"n\"],\"scores\":[0.75,0.5,0.25,-0.5]}\n";
+    assert_eq!(text("a.jsonl", Shape::LabeledLists), row);
+    // What Parquet has is what its reader finds.
+    let parquet = written("a.parquet", Shape::NTuples);
+    let named = Columns {
+        negative_scores: Some("scores".into()),
+        negative: vec!["positive".into(), "negative_1".into(), "negative_2".into()],
+        ..Columns::default()
+    };
+    let error = read_all(&parquet, &named).unwrap_err().to_string();
+    assert!(error.ends_with("the column `positive` is named for two parts"), "{error}");
+    let named = Columns {
+        positive: Some("negative_1".into()),
+        negative: vec!["positive".into()],
+        positive_scores: Some("scores".into()),
+        ..Columns::default()
+    };
+    assert!(read_all(&parquet, &named).unwrap_err().to_string().ends_with("row 1: 3 positive scores for 1 positives"));
+    // Without labels no one knows which texts were positives.
+    for (name, shape) in [("a.jsonl", Shape::LabeledPairs), ("a.parquet", Shape::LabeledPairs), ("a.csv", Shape::LabeledPairs)] {
+        let error = read_all(written(name, shape), &Columns::default()).unwrap_err().to_string();
+        assert!(error.contains("the texts of `text` have scores (`score`) and no labels"), "{error}");
+    }
+    let error = read_all(written("a.parquet", Shape::LabeledLists), &Columns::default()).unwrap_err().to_string();
+    assert!(error.contains("no column for the positive: found `query`, `docs`, `scores`"), "{error}");
+
+    let rows = Rows { scores: true, ..Rows::of(Shape::Triplets) };
+    let error = write_rows(folder.path("b.jsonl"), rows, [Ok(example("a", &["p"], &["n"]))]).unwrap_err();
+    assert_eq!(error.to_string(), "example 1: it has no scores, which are to be written");
+    assert!(rows.check("b.csv").unwrap_err().to_string().contains("choose another shape or no scores"));
 }
 
 #[test]
@@ -334,6 +386,11 @@ proptest! {
     #[test]
     fn labelled_pairs_come_back_as_they_were(e in examples(1..4, 0..4, false)) {
         for name in ["a.jsonl", "a.csv", "a.tsv", "a.parquet"] { round_trip(Shape::LabeledPairs, name, &e)?; }
+    }
+
+    #[test]
+    fn labelled_lists_come_back_as_they_were(e in examples(1..4, 1..4, false)) {
+        for name in ["a.jsonl", "a.jsonl.zst", "a.parquet"] { round_trip(Shape::LabeledLists, name, &e)?; }
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn good_files() -> Vec<Vec<u8>> {
     let examples = [first, example("query 2", &["p"], &["n", "m"])];
     let mut out = Vec::new();
     for name in ["a.jsonl", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz", "a.jsonl.zst"] {
-        for shape in [Shape::LabeledPairs, Shape::NTuples, Shape::Lists] {
+        for shape in [Shape::LabeledPairs, Shape::LabeledLists, Shape::NTuples, Shape::Lists] {
             let path = folder.path(name);
             if write_examples(&path, shape, examples.iter().cloned().map(Ok)).is_ok() {
                 out.push(std::fs::read(path).unwrap());
