@@ -1,6 +1,7 @@
 //! The training loop.
 
 use super::candidates::{Batch, Counts};
+use super::teacher::Teacher;
 use super::validation::ValidationSet;
 use super::{BatchSampler, Epoch, EventWriter, Schedule, StepRecord, TrainSettings, TrainSummary, TrainingSet, Validation};
 use crate::data::{Collection, Example};
@@ -23,13 +24,14 @@ const POINTS: usize = 2000;
 /// Each batch holds one positive and up to [`TrainSettings::negatives_per_anchor`] mined negatives of each of its examples;
 /// every candidate serves every anchor, except that candidates whose text equals any positive that the training examples give
 /// to the anchor are masked ([`crate::losses::Targets::excluded`]) and counted. Batches come from [`BatchSampler`].
+/// A teacher ([`TrainSettings::teacher`]) embeds every training text once, at the start.
 /// With `log_dir`, the curves go to a TensorBoard event file there.
 ///
 /// The loss is computed on [`TrainSettings::device`]; the same seed, data, settings and number of threads give on the CPU the same weights to the bit, unless `max_minutes` cuts the run.
 ///
 /// # Errors
-/// On unusable settings, examples or texts (named), an empty validation set, and a loss or gradient that is not finite (the
-/// step is named); the weights are then those of the best checkpoint so far.
+/// On unusable settings, examples or texts (named), a teacher that is missing or has no scores, an empty validation set, and a loss
+/// or gradient that is not finite (the step is named); the weights are then those of the best checkpoint so far.
 pub fn fit(
     model: &mut dyn Trainable,
     train: &[Example],
@@ -56,12 +58,17 @@ pub fn fit(
     let validation = validation.with_documents_from(documents_from);
     let log = log_dir.map(EventWriter::create).transpose()?;
     clock.lap("prepare");
+    let teacher = Teacher::new(settings, loss, train, &set)?;
+    if teacher.is_some() {
+        clock.lap("teacher");
+    }
     let mut run = Run {
         untuned: model.snapshot(),
         best: None,
         since_best: 0,
         model,
         set: &set,
+        teacher,
         loss,
         settings,
         validation,
@@ -138,6 +145,7 @@ enum Next {
 struct Run<'a> {
     model: &'a mut dyn Trainable,
     set: &'a TrainingSet<'a>,
+    teacher: Option<Teacher<'a>>,
     loss: &'a dyn RankingLoss,
     settings: &'a TrainSettings,
     validation: ValidationSet<'a>,
@@ -179,7 +187,7 @@ impl Run<'_> {
         let mut rng = seed::rng(self.settings.seed, 2 * number as u64 + 1);
         for b in 0..epoch.len() {
             *step += 1;
-            let batch = Batch::assemble(self.set, epoch.batch(b), self.settings.negatives_per_anchor, &mut rng);
+            let batch = Batch::assemble(self.set, self.teacher.as_ref(), epoch.batch(b), self.settings.negatives_per_anchor, &mut rng);
             let loss = self.one_step(&batch, *step).map_err(|e| Error::invalid(format!("training stopped at step {step}: {e}")))?;
             self.clock.lap("train");
             let over_time =

@@ -1,13 +1,13 @@
 //! What the steps of a tuning run share: the data, the encoder and how it was before, and its vectors of the training texts.
 
 use super::{Strategy, TuneData, TuneSettings};
-use crate::Result;
 use crate::data::{Collection, Embeddings, Example};
 use crate::diagnostics::{ScoreReport, ScoreSettings, gather, score_embedded};
 use crate::metrics::{EvaluateSettings, Evaluated, Vectors, evaluate};
 use crate::models::{self, Encoder, LoadOptions, Role, Trainable};
 use crate::negatives::{MineSummary, mine};
 use crate::train::{TrainSettings, TrainSummary, fit};
+use crate::{Error, Result};
 use std::path::Path;
 
 /// An encoder and the data it is tuned on. Every training starts from the encoder as it was loaded.
@@ -29,6 +29,7 @@ impl<'a> Tuner<'a> {
     pub fn new(data: &'a TuneData, settings: &'a TuneSettings) -> Result<Self> {
         settings.mine.validate()?;
         settings.train.check()?;
+        settings.train.objective()?;
         let options = LoadOptions {
             seed: settings.seed,
             lora: settings.lora.clone(),
@@ -58,9 +59,14 @@ impl<'a> Tuner<'a> {
     /// pairs as they were read, with the negatives that the file had.
     ///
     /// # Errors
-    /// As [`mine`].
+    /// As [`mine`], and when the teacher is scores that mined negatives do not have.
     pub fn examples(&self, strategy: &Strategy) -> Result<(Vec<Example>, Option<MineSummary>)> {
         let Some(settings) = &strategy.mine else { return Ok((self.data.train.clone(), None)) };
+        if self.settings.train.teacher.as_deref() == Some(TrainSettings::SCORES_OF_THE_FILE) {
+            let message = "the teacher `file` is the scores of the pairs that were given, and mined negatives are others: train in-batch only, \
+                           or with an encoder as the teacher";
+            return Err(Error::invalid(message));
+        }
         let mined = mine(&self.training, Some((&self.queries, &self.documents)), settings)?;
         Ok((mined.examples(&self.training).collect(), Some(mined.summary)))
     }
@@ -82,7 +88,7 @@ impl<'a> Tuner<'a> {
     pub fn train(&mut self, examples: &[Example], settings: &TrainSettings, logs: Option<&Path>) -> Result<TrainSummary> {
         self.encoder.restore(&self.untuned)?;
         let loss = settings.objective()?;
-        let settings = TrainSettings { seed: self.settings.seed, ..settings.clone() };
+        let settings = of_the_run(settings, self.settings);
         fit(&mut *self.encoder, examples, &self.data.validation, &*loss, &settings, logs)
     }
 
@@ -103,6 +109,11 @@ impl<'a> Tuner<'a> {
     fn vectors(&self, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
         embed(&*self.encoder, collection)
     }
+}
+
+/// The settings of a training with the seed and the cache of the run.
+fn of_the_run(train: &TrainSettings, run: &TuneSettings) -> TrainSettings {
+    TrainSettings { seed: run.seed, embedding_cache: run.embedding_cache.clone(), ..train.clone() }
 }
 
 /// Queries and documents.
