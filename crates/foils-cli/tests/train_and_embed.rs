@@ -268,6 +268,31 @@ fn a_teacher_that_cannot_be_used_is_named() {
 }
 
 #[test]
+fn what_a_teacher_judged_when_mining_can_be_learned_from() {
+    let home = Home::new();
+    let teacher = home.teacher();
+    let (train, mined, start, account) = (home.text("train.jsonl"), home.text("mined.jsonl"), home.text("start"), home.text("mine.json"));
+    let mine = |more: &[&str]| foils(&[&["mine", &train, "-o", &mined, "--num-negatives", "3", "--summary", &account], more].concat());
+    for candidates in [&["--encoder", &start, "--candidates", "dense"][..], &["--encoder", "none", "--candidates", "random"]] {
+        let output = mine(&[candidates, &["--teacher", &teacher]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = std::fs::read_to_string(&mined).unwrap();
+        let rows: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        // The same topic is 1 and another 0, and at most 95 % of the positive's may stay.
+        assert!(rows.iter().all(|r| r["pos_scores"] == json!([1.0]) && r["neg_scores"] == json!([0.0, 0.0, 0.0])), "{lines}");
+        let summary = json_file(Path::new(&account));
+        assert_eq!((&summary["scored_by"], &summary["settings"]["teacher"]), (&json!("teacher"), &json!(teacher)));
+        assert!(summary["removed"].as_array().unwrap().iter().any(|r| r["filter"] == "relative_margin" && r["count"].as_u64() > Some(0)));
+    }
+    let mut learn = home.train("model", &["--teacher", "file", "--loss", "margin-mse", "--batch-size", "32"]);
+    learn[1] = mined.clone();
+    assert_eq!(trained(&learn)["negatives"]["own"], 3.0);
+    let nobody = mine(&["--encoder", &start, "--teacher", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("the teacher: there is no encoder"));
+}
+
+#[test]
 fn tuning_takes_a_teacher_too() {
     let home = Home::new();
     let teacher = home.teacher();
@@ -280,6 +305,7 @@ fn tuning_takes_a_teacher_too() {
     let output = tune("run", &["--teacher", &teacher, "--teacher-margin", "0.05"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(json_file(&home.path("run/train.json"))["negatives"]["masked_by_teacher"].as_f64() > Some(5.0));
+    assert_eq!(json_file(&home.path("run/mine.json"))["scored_by"], "teacher");
     assert!(std::fs::read_to_string(home.path("run/report.html")).unwrap().contains("Masked: too near by the teacher"));
     let again = tune("again", &["--config", &home.text("run/tune.toml")]);
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));

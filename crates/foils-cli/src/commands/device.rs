@@ -1,11 +1,11 @@
 //! How the commands that compute vectors load their encoder, and what they take for a teacher.
 
 use super::mine::choice;
-use foils::Result;
 use foils::data::registry::cache_folder;
 use foils::device::DeviceName;
 use foils::models::{self, LoadOptions, LoraSettings, LoraTarget, Trainable};
 use foils::train::{MarginKind, TrainSettings};
+use foils::{Error, Result};
 use std::path::PathBuf;
 
 /// A second encoder, or scores, to train by.
@@ -106,8 +106,17 @@ impl CacheArg {
 impl DeviceArg {
     /// The encoder `name` ([`models::load`]) on the device.
     pub fn load(&self, name: &str, seed: u64) -> Result<Box<dyn Trainable>> {
+        self.load_with(name, seed, self.prompts.clone())
+    }
+
+    /// A teacher, whose prompts are those of its folder.
+    pub fn load_teacher(&self, name: &str, seed: u64) -> Result<Box<dyn Trainable>> {
+        self.load_with(name, seed, PromptArgs::default()).map_err(|e| Error::invalid(format!("the teacher: {e}")))
+    }
+
+    fn load_with(&self, name: &str, seed: u64, prompts: PromptArgs) -> Result<Box<dyn Trainable>> {
         let device = self.device.open()?;
-        let PromptArgs { query_prompt, document_prompt } = self.prompts.clone();
+        let PromptArgs { query_prompt, document_prompt } = prompts;
         let embedding_cache = self.cache.folder()?;
         let options = LoadOptions { seed, embedding_cache, query_prompt, document_prompt, ..LoadOptions::default() };
         let mut encoder = models::load_with(name, &options)?;

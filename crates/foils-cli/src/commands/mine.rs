@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use foils::data::formats::{Columns, Format, beir, read_examples, write_examples, write_tuples};
 use foils::data::{Collection, Embeddings, Shape};
 use foils::models::{Encoder, Role};
-use foils::negatives::{Candidates, MineSettings, MineSummary, Quantiles, Sampling, mine};
+use foils::negatives::{Candidates, MineSettings, MineSummary, Quantiles, Sampling, mine, mine_with_teacher};
 use foils::search::{Bm25Settings, Idf};
 use foils::weighting::{MarginRule, NegativeFilter};
 use foils::{Error, Result, files};
@@ -30,6 +30,10 @@ pub struct Args {
     /// The encoder that scores candidates: a name, a saved model's folder, or `none`.
     #[arg(long, default_value = "wordllama")]
     encoder: String,
+    /// A second encoder that judges: margins and limits compare its similarities, and they are the scores that are written.
+    /// Candidates are found and ordered as without it.
+    #[arg(long, value_name = "ENCODER")]
+    teacher: Option<String>,
     /// Negatives for each query.
     #[arg(short, long, default_value_t = 5)]
     num_negatives: usize,
@@ -126,7 +130,7 @@ impl std::str::FromStr for Limit {
 
 impl Args {
     fn settings(&self) -> MineSettings {
-        let default = MineSettings::default().filter.relative_margin.filter(|_| self.has_encoder());
+        let default = MineSettings::default().filter.relative_margin.filter(|_| self.has_encoder() || self.teacher.is_some());
         let filter = NegativeFilter {
             range_min: self.range_min,
             range_max: self.range_max,
@@ -168,10 +172,18 @@ pub fn run(args: &Args) -> Result<Status> {
     let collection = read(args)?;
     let started = Instant::now();
     let vectors = if args.has_encoder() { Some(embed(&*args.device.load(&args.encoder, args.seed)?, &collection)?) } else { None };
+    let teacher = args.teacher.as_deref().map(|name| embed(&*args.device.load_teacher(name, args.seed)?, &collection)).transpose()?;
     let seconds = started.elapsed().as_secs_f64();
-    let mut mined = mine(&collection, vectors.as_ref().map(|(queries, documents)| (queries, documents)), &settings)?;
+    let vectors = vectors.as_ref().map(|(queries, documents)| (queries, documents));
+    let mut mined = match &teacher {
+        None => mine(&collection, vectors, &settings)?,
+        Some((queries, documents)) => mine_with_teacher(&collection, vectors, (queries, documents), &settings)?,
+    };
     mined.summary.seconds.insert("embed".into(), seconds);
     mined.summary.settings["encoder"] = args.encoder.clone().into();
+    if let Some(teacher) = &args.teacher {
+        mined.summary.settings["teacher"] = teacher.clone().into();
+    }
 
     let examples = mined.examples(&collection).map(Ok);
     let written = match args.shape {
@@ -295,6 +307,7 @@ mod tests {
         assert_eq!(margin(&["--relative-margin", "0.1"]), Some(0.1));
         assert_eq!(margin(&["--relative-margin", "off"]), None);
         assert_eq!(margin(&["--encoder", "none"]), None);
+        assert_eq!(margin(&["--encoder", "none", "--teacher", "minilm"]), Some(0.05));
         assert_eq!(margin(&["--encoder", "none", "--relative-margin", "0.1"]), Some(0.1));
         assert!(parse(&["--relative-margin", "some"]).is_err());
     }

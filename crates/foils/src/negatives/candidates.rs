@@ -63,6 +63,12 @@ struct Vectors {
     documents: Corpus<'static, f32>,
 }
 
+impl Vectors {
+    fn cosine(&self, query: usize, document: u32) -> f32 {
+        topk::dot(&self.queries[query * self.dim..][..self.dim], self.documents.row(document))
+    }
+}
+
 /// Lists candidates for blocks of queries and scores any pair.
 pub(crate) struct Source<'a> {
     collection: &'a Collection,
@@ -71,6 +77,8 @@ pub(crate) struct Source<'a> {
     /// How many candidates each list has.
     depth: usize,
     vectors: Option<Vectors>,
+    /// Those of a teacher, which gives the scores; the order stays that of the candidates.
+    teacher: Option<Vectors>,
     bm25: Option<Bm25Index>,
     seconds: BTreeMap<String, f64>,
 }
@@ -79,24 +87,28 @@ impl<'a> Source<'a> {
     pub fn new(
         collection: &'a Collection,
         vectors: Option<(&Embeddings, &Embeddings)>,
+        teacher: Option<(&Embeddings, &Embeddings)>,
         settings: &MineSettings,
         depth: usize,
     ) -> Result<Self> {
-        let vectors = vectors.map(|(queries, documents)| unit_vectors(collection, queries, documents)).transpose()?;
+        let unit = |(queries, documents)| unit_vectors(collection, queries, documents);
+        let vectors = vectors.map(unit).transpose()?;
+        let teacher = teacher.map(unit).transpose().map_err(|e| Error::invalid(format!("the teacher: {e}")))?;
         let mut seconds = BTreeMap::new();
         let started = Instant::now();
         let bm25 = settings.candidates.needs_bm25().then(|| Bm25Index::new(&collection.corpus.texts, &settings.bm25)).transpose()?;
         if bm25.is_some() {
             seconds.insert("bm25".into(), started.elapsed().as_secs_f64());
         }
-        Ok(Self { collection, candidates: settings.candidates, seed: settings.seed, depth, vectors, bm25, seconds })
+        Ok(Self { collection, candidates: settings.candidates, seed: settings.seed, depth, vectors, teacher, bm25, seconds })
     }
 
     pub fn scored_by(&self) -> ScoredBy {
-        match (&self.vectors, &self.bm25) {
-            (Some(_), _) => ScoredBy::Encoder,
-            (None, Some(_)) => ScoredBy::Bm25,
-            (None, None) => ScoredBy::Nothing,
+        match (&self.teacher, &self.vectors, &self.bm25) {
+            (Some(_), ..) => ScoredBy::Teacher,
+            (None, Some(_), _) => ScoredBy::Encoder,
+            (None, None, Some(_)) => ScoredBy::Bm25,
+            (None, None, None) => ScoredBy::Nothing,
         }
     }
 
@@ -107,8 +119,13 @@ impl<'a> Source<'a> {
 
     /// The score of a document for a query, by [`Source::scored_by`].
     pub fn score(&self, query: usize, document: u32) -> f32 {
+        self.teacher.as_ref().map_or_else(|| self.own_score(query, document), |teacher| teacher.cosine(query, document))
+    }
+
+    /// The score that candidates are found and ordered by.
+    fn own_score(&self, query: usize, document: u32) -> f32 {
         match (&self.vectors, &self.bm25) {
-            (Some(v), _) => topk::dot(&v.queries[query * v.dim..][..v.dim], v.documents.row(document)),
+            (Some(v), _) => v.cosine(query, document),
             (None, Some(index)) => index.score(&self.collection.queries.texts[query], document),
             (None, None) => 0.0,
         }
@@ -116,15 +133,12 @@ impl<'a> Source<'a> {
 
     /// The candidates of each query of a block, in rank order, with their scores.
     pub fn candidates(&mut self, block: Range<usize>) -> Result<Vec<Ranking>> {
-        Ok(match self.candidates {
+        let mut lists = match self.candidates {
             Candidates::Dense => self.dense(&block),
             Candidates::Bm25 => {
                 let mut lists = self.lexical(&block)?;
                 if self.vectors.is_some() {
-                    let rescore = |(row, list): (usize, &mut Ranking)| {
-                        list.iter_mut().for_each(|entry| entry.1 = self.score(block.start + row, entry.0));
-                    };
-                    lists.par_iter_mut().enumerate().for_each(rescore);
+                    self.rescore(&mut lists, block.start);
                 }
                 lists
             }
@@ -133,8 +147,18 @@ impl<'a> Source<'a> {
                 let join = if self.candidates == Candidates::Rrf { Self::fuse } else { Self::union };
                 dense.into_par_iter().zip(lexical).enumerate().map(|(row, (d, l))| join(self, block.start + row, d, l)).collect()
             }
-            Candidates::Random => block.into_par_iter().map(|query| self.drawn(query)).collect(),
-        })
+            Candidates::Random => block.clone().into_par_iter().map(|query| self.drawn(query)).collect(),
+        };
+        if self.teacher.is_some() {
+            self.rescore(&mut lists, block.start);
+        }
+        Ok(lists)
+    }
+
+    /// Scores candidates anew, in the same order; `first` is the query of the first list.
+    fn rescore(&self, lists: &mut [Ranking], first: usize) {
+        let rescore = |(row, list): (usize, &mut Ranking)| list.iter_mut().for_each(|entry| entry.1 = self.score(first + row, entry.0));
+        lists.par_iter_mut().enumerate().for_each(rescore);
     }
 
     fn dense(&mut self, block: &Range<usize>) -> Vec<Ranking> {
@@ -159,7 +183,7 @@ impl<'a> Source<'a> {
         known.sort_unstable();
         let mut ranking = dense;
         let new = lexical.into_iter().filter(|entry| known.binary_search(&entry.0).is_err());
-        ranking.extend(new.map(|(document, _)| (document, self.score(query, document))));
+        ranking.extend(new.map(|(document, _)| (document, self.own_score(query, document))));
         ranking.sort_unstable_by(rank_order);
         ranking
     }
@@ -174,13 +198,13 @@ impl<'a> Source<'a> {
         }
         let mut fused: Vec<(u32, f64)> = union.into_iter().collect();
         fused.sort_unstable_by(rank_order);
-        fused.into_iter().map(|(document, _)| (document, self.score(query, document))).collect()
+        fused.into_iter().map(|(document, _)| (document, self.own_score(query, document))).collect()
     }
 
     fn drawn(&self, query: usize) -> Ranking {
         let mut rng = seed::rng(self.seed, STREAM + query as u64);
         let drawn = rand::seq::index::sample(&mut rng, self.collection.corpus.len(), self.depth);
-        drawn.into_iter().map(|document| (document as u32, self.score(query, document as u32))).collect()
+        drawn.into_iter().map(|document| (document as u32, self.own_score(query, document as u32))).collect()
     }
 }
 

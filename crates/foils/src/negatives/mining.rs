@@ -87,6 +87,8 @@ impl MineSettings {
 pub enum ScoredBy {
     /// Cosine similarities of the encoder's vectors.
     Encoder,
+    /// Cosine similarities of a teacher's vectors.
+    Teacher,
     /// BM25 scores.
     Bm25,
     /// Nothing scored them: random candidates without an encoder. The numbers are 0.
@@ -123,8 +125,32 @@ pub struct Mined {
 /// When the collection is empty or has no more documents than negatives are asked for, a query has no positive, vectors do
 /// not fit the texts or are zero, a setting is out of range, or candidates or limits are asked for that need an encoder.
 pub fn mine(collection: &Collection, vectors: Option<(&Embeddings, &Embeddings)>, settings: &MineSettings) -> Result<Mined> {
+    run(collection, vectors, None, settings)
+}
+
+/// [`mine`], with the scores of a second encoder, the teacher: candidates are found and ordered as without it, but it is its cosine
+/// similarities that limits compare, and that come out as scores. `teacher` is its vectors of the queries and of the documents, of any
+/// width.
+///
+/// # Errors
+/// As [`mine`]; limits on scores need no vectors but the teacher's.
+pub fn mine_with_teacher(
+    collection: &Collection,
+    vectors: Option<(&Embeddings, &Embeddings)>,
+    teacher: (&Embeddings, &Embeddings),
+    settings: &MineSettings,
+) -> Result<Mined> {
+    run(collection, vectors, Some(teacher), settings)
+}
+
+fn run(
+    collection: &Collection,
+    vectors: Option<(&Embeddings, &Embeddings)>,
+    teacher: Option<(&Embeddings, &Embeddings)>,
+    settings: &MineSettings,
+) -> Result<Mined> {
     settings.validate()?;
-    check_encoder(vectors.is_some(), settings)?;
+    check_encoder(vectors.is_some(), teacher.is_some(), settings)?;
     check_collection(collection, settings)?;
     let queries = collection.queries.len();
     let most_positives = (0..queries).map(|q| collection.qrels.of(q).len()).max().unwrap_or(0);
@@ -133,7 +159,7 @@ pub fn mine(collection: &Collection, vectors: Option<(&Embeddings, &Embeddings)>
     let range_max = settings.filter.range_max.unwrap_or(settings.filter.range_min.saturating_add(reserve));
     let depth = range_max.saturating_add(most_positives).min(collection.corpus.len());
 
-    let mut source = Source::new(collection, vectors, settings, depth)?;
+    let mut source = Source::new(collection, vectors, teacher, settings, depth)?;
     let started = Instant::now();
     let judge = Judge {
         collection,
@@ -198,7 +224,7 @@ fn check_collection(collection: &Collection, settings: &MineSettings) -> Result<
     Ok(())
 }
 
-fn check_encoder(present: bool, settings: &MineSettings) -> Result<()> {
+fn check_encoder(present: bool, teacher: bool, settings: &MineSettings) -> Result<()> {
     if present {
         return Ok(());
     }
@@ -206,7 +232,7 @@ fn check_encoder(present: bool, settings: &MineSettings) -> Result<()> {
         let name = settings.candidates.name();
         return Err(Error::invalid(format!("`{name}` candidates need an encoder's vectors; give an encoder, or ask for bm25 or random")));
     }
-    if settings.filter.needs_scores() {
+    if settings.filter.needs_scores() && !teacher {
         let message = "a margin, max_score or min_score compares cosine similarities, which need an encoder's vectors; give an encoder or \
                        leave the limits out (BM25 scores have no common scale)";
         return Err(Error::invalid(message));
@@ -338,6 +364,7 @@ impl Account {
             equal_to_positive: self.equal,
             unused: self.tally.unused,
             kept: self.tally.kept,
+            scored_by: Some(scored_by),
             too_few: self.too_few,
             too_few_examples: self.too_few_examples,
             ..MineSummary::default()
@@ -351,7 +378,7 @@ impl Account {
         }
         let below_zero = lowest.iter().filter(|s| **s < 0.0).count();
         summary.warnings.extend(negative_positive_warning(&settings.filter, below_zero, lowest.len()));
-        if scored_by != ScoredBy::Encoder {
+        if !matches!(scored_by, ScoredBy::Encoder | ScoredBy::Teacher) {
             summary.warnings.push("no encoder was given: only copies of positives were removed, unlabelled positives were not".into());
         } else if !settings.filter.needs_positive_scores() && settings.filter.max_score.is_none() {
             summary.warnings.push("no margin and no max_score is set: unlabelled positives among the candidates are kept".into());

@@ -14,7 +14,7 @@ mod mining_tests;
 
 pub use candidates::Candidates;
 pub use hard::{HardNegativeSettings, HardNegatives, mine_hard_negatives};
-pub use mining::{MineSettings, Mined, ScoredBy, mine};
+pub use mining::{MineSettings, Mined, ScoredBy, mine, mine_with_teacher};
 pub use queue::{Queue, queue_update};
 pub use select::{Sampling, Tally};
 pub use summary::{EqualToPositive, MineSummary, Quantiles, Removed, TooFew};

@@ -5,7 +5,8 @@ use crate::data::{Collection, Embeddings, Example};
 use crate::diagnostics::{ScoreReport, ScoreSettings, gather, score_embedded};
 use crate::metrics::{EvaluateSettings, Evaluated, Vectors, evaluate};
 use crate::models::{self, Encoder, LoadOptions, Role, Trainable};
-use crate::negatives::{MineSummary, mine};
+use crate::negatives::{MineSummary, mine, mine_with_teacher};
+use crate::train::teacher::load_teacher;
 use crate::train::{TrainSettings, TrainSummary, fit};
 use crate::{Error, Result};
 use std::path::Path;
@@ -19,10 +20,12 @@ pub struct Tuner<'a> {
     training: Collection,
     queries: Embeddings,
     documents: Embeddings,
+    /// A teacher's vectors of the same queries and documents.
+    teacher: Option<(Embeddings, Embeddings)>,
 }
 
 impl<'a> Tuner<'a> {
-    /// Loads the encoder and embeds the training queries and documents with it, once.
+    /// Loads the encoder and the teacher, if it is an encoder too, and embeds the training queries and documents with them, once.
     ///
     /// # Errors
     /// When the encoder cannot be loaded, or a text cannot be embedded.
@@ -42,7 +45,8 @@ impl<'a> Tuner<'a> {
         let (mut encoder, training) = (encoder?, training?);
         encoder.to_device(&settings.train.device.open()?);
         let (queries, documents) = embed(&*encoder, &training)?;
-        Ok(Self { data, settings, untuned: encoder.snapshot(), encoder, training, queries, documents })
+        let teacher = load_teacher(&of_the_run(&settings.train, settings))?.map(|t| embed(&*t, &training)).transpose()?;
+        Ok(Self { data, settings, untuned: encoder.snapshot(), encoder, training, queries, documents, teacher })
     }
 
     /// The encoder as the last training left it.
@@ -67,7 +71,15 @@ impl<'a> Tuner<'a> {
                            or with an encoder as the teacher";
             return Err(Error::invalid(message));
         }
-        let mined = mine(&self.training, Some((&self.queries, &self.documents)), settings)?;
+        let vectors = Some((&self.queries, &self.documents));
+        let mined = match &self.teacher {
+            None => mine(&self.training, vectors, settings)?,
+            Some((queries, documents)) => {
+                let mut mined = mine_with_teacher(&self.training, vectors, (queries, documents), settings)?;
+                mined.summary.settings["teacher"] = self.settings.train.teacher.clone().into();
+                mined
+            }
+        };
         Ok((mined.examples(&self.training).collect(), Some(mined.summary)))
     }
 
