@@ -181,7 +181,7 @@ fn coupling_error(z1: Tensor<2>, z2: Tensor<2>) -> Result<f64> {
     let (coupled, decoupled) = (InfoNce::new(TEMPERATURE)?, Dcl::new(TEMPERATURE)?);
     let mut largest = 0.0f64;
     for (i, q) in q.q1.into_iter().chain(q.q2).enumerate() {
-        let targets = Targets { positive: vec![((i + n) % (2 * n)) as u32], excluded: vec![vec![i as u32]] };
+        let targets = Targets::new(vec![((i + n) % (2 * n)) as u32], vec![vec![i as u32]]);
         let gradient = |loss: &dyn RankingLoss| -> Result<Vec<f64>> {
             let candidates = rows.clone().detach().require_grad();
             let anchor = rows.clone().detach().slice([i..i + 1, 0..dim]).require_grad();

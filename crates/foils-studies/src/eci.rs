@@ -193,7 +193,7 @@ impl Bench {
                     own.push(start..candidates.len() as u32);
                 }
                 let others = |own: &std::ops::Range<u32>| (0..candidates.len() as u32).filter(|c| !own.contains(c)).collect();
-                let targets = Targets { positive: own.iter().map(|o| o.start).collect(), excluded: own.iter().map(others).collect() };
+                let targets = Targets::new(own.iter().map(|o| o.start).collect(), own.iter().map(others).collect());
                 let (a, c) = (self.model.forward(anchors, &device, 0)?, self.model.forward(&candidates, &device, 0)?);
                 self.model.step(&mut loss.forward(a, c, &targets)?.backward(), rate)?;
             }

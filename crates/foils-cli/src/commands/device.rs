@@ -1,10 +1,43 @@
-//! How the commands that compute vectors load their encoder.
+//! How the commands that compute vectors load their encoder, and what they take for a teacher.
 
-use foils::Result;
+use super::mine::choice;
 use foils::data::registry::cache_folder;
 use foils::device::DeviceName;
 use foils::models::{self, LoadOptions, LoraSettings, LoraTarget, Trainable};
+use foils::train::{MarginKind, TrainSettings};
+use foils::{Error, Result};
 use std::path::PathBuf;
+
+/// A second encoder, or scores, to train by.
+#[derive(clap::Args, Clone, Default)]
+pub struct TeacherArgs {
+    /// A second encoder (wordllama, static-random, minilm, a folder), or `file` for the scores of the examples (`foils mine` writes
+    /// them). margin-mse and kl learn its scores; with other losses, what it finds nearer to an anchor than the positive does not
+    /// count against the anchor.
+    #[arg(long, value_name = "ENCODER", help_heading = "Teacher")]
+    teacher: Option<String>,
+    /// A candidate must be this much farther than the positive by the teacher's similarities to count [default: 0].
+    #[arg(long, value_name = "MARGIN", allow_negative_numbers = true, help_heading = "Teacher")]
+    teacher_margin: Option<f64>,
+    /// What the margin is: a difference (absolute), or a share of the positive's similarity (relative) [default: absolute].
+    #[arg(long, value_name = "KIND", value_parser = choice::<MarginKind>(&MARGIN_KINDS), help_heading = "Teacher")]
+    teacher_margin_kind: Option<MarginKind>,
+    /// margin-mse and kl divide the teacher's scores by this [default: 1 for margin-mse, the temperature for kl].
+    #[arg(long, value_name = "TEMPERATURE", help_heading = "Teacher")]
+    teacher_temperature: Option<f64>,
+}
+
+const MARGIN_KINDS: [&str; 2] = ["absolute", "relative"];
+
+impl TeacherArgs {
+    /// Puts the given options over `settings`.
+    pub fn apply(&self, settings: &mut TrainSettings) {
+        settings.teacher = self.teacher.clone().or(settings.teacher.take());
+        settings.teacher_margin = self.teacher_margin.or(settings.teacher_margin);
+        settings.teacher_margin_kind = self.teacher_margin_kind.unwrap_or(settings.teacher_margin_kind);
+        settings.teacher_temperature = self.teacher_temperature.or(settings.teacher_temperature);
+    }
+}
 
 /// What the encoder gets to see before texts.
 #[derive(clap::Args, Clone, Default)]
@@ -73,8 +106,17 @@ impl CacheArg {
 impl DeviceArg {
     /// The encoder `name` ([`models::load`]) on the device.
     pub fn load(&self, name: &str, seed: u64) -> Result<Box<dyn Trainable>> {
+        self.load_with(name, seed, self.prompts.clone())
+    }
+
+    /// A teacher, whose prompts are those of its folder.
+    pub fn load_teacher(&self, name: &str, seed: u64) -> Result<Box<dyn Trainable>> {
+        self.load_with(name, seed, PromptArgs::default()).map_err(|e| Error::invalid(format!("the teacher: {e}")))
+    }
+
+    fn load_with(&self, name: &str, seed: u64, prompts: PromptArgs) -> Result<Box<dyn Trainable>> {
         let device = self.device.open()?;
-        let PromptArgs { query_prompt, document_prompt } = self.prompts.clone();
+        let PromptArgs { query_prompt, document_prompt } = prompts;
         let embedding_cache = self.cache.folder()?;
         let options = LoadOptions { seed, embedding_cache, query_prompt, document_prompt, ..LoadOptions::default() };
         let mut encoder = models::load_with(name, &options)?;

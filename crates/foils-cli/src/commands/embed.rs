@@ -55,7 +55,10 @@ pub fn run(args: &Args) -> Result<Status> {
         Some(RoleArg::Query) => model.embed_as(Role::Query, &refs),
         Some(RoleArg::Document) => model.embed_as(Role::Document, &refs),
     };
-    let mut embeddings = embedded.map_err(|e| Error::file(&args.input, None, e.to_string()))?;
+    let mut embeddings = embedded.map_err(|e| match e {
+        Error::Invalid(message) => Error::file(&args.input, None, message),
+        of_another_file => of_another_file,
+    })?;
     if args.normalize {
         if let Some(row) = embeddings.first_zero_row() {
             return Err(Error::file(&args.input, row as u64 + 1, "the vector of this text is 0 and has no direction to normalise"));

@@ -33,6 +33,10 @@ pub struct Args {
     /// The encoder that scores candidates: a name, a saved model's folder, or `none`.
     #[arg(long, default_value = "wordllama")]
     encoder: String,
+    /// A second encoder that judges: margins and limits compare its similarities, and they are the scores that are written.
+    /// Candidates are found and ordered as without it.
+    #[arg(long, value_name = "ENCODER")]
+    teacher: Option<String>,
     /// Negatives for each query.
     #[arg(short, long, default_value_t = 5)]
     num_negatives: usize,
@@ -136,7 +140,7 @@ impl std::str::FromStr for Limit {
 
 impl Args {
     fn settings(&self) -> MineSettings {
-        let default = MineSettings::default().filter.relative_margin.filter(|_| self.has_encoder());
+        let default = MineSettings::default().filter.relative_margin.filter(|_| self.has_encoder() || self.teacher.is_some());
         let filter = NegativeFilter {
             range_min: self.range_min,
             range_max: self.range_max,
@@ -173,7 +177,7 @@ pub fn run(args: &Args) -> Result<Status> {
     settings.validate()?;
     let rows = Rows { shape: args.shape, negatives: Some(args.num_negatives), scores: args.output_scores };
     rows.check(&args.output)?;
-    if args.output_scores && args.candidates == Candidates::Random && !args.has_encoder() {
+    if args.output_scores && args.candidates == Candidates::Random && !args.has_encoder() && args.teacher.is_none() {
         return Err(Error::invalid("--output-scores: random candidates without an encoder have no scores"));
     }
     // Beside the output, since the folder for temporary files often is memory.
@@ -185,11 +189,18 @@ pub fn run(args: &Args) -> Result<Status> {
     if let Some(encoder) = &encoder {
         miner = miner.with_encoder(&**encoder);
     }
+    let teacher = args.teacher.as_deref().map(|name| args.device.load_teacher(name, args.seed)).transpose()?;
+    if let Some(teacher) = &teacher {
+        miner = miner.with_teacher(&**teacher);
+    }
     if let Some(memory) = args.memory {
         miner = miner.within(usize::try_from(memory.as_u64()).unwrap_or(usize::MAX), beside);
     }
     let mut mined = miner.run()?;
     mined.summary.settings["encoder"] = args.encoder.clone().into();
+    if let Some(teacher) = &args.teacher {
+        mined.summary.settings["teacher"] = teacher.clone().into();
+    }
 
     let written = write_rows(&args.output, rows, mined.examples(&collection).map(Ok))?;
     if let Some(path) = &args.summary {
@@ -315,6 +326,7 @@ mod tests {
         assert_eq!(margin(&["--relative-margin", "0.1"]), Some(0.1));
         assert_eq!(margin(&["--relative-margin", "off"]), None);
         assert_eq!(margin(&["--encoder", "none"]), None);
+        assert_eq!(margin(&["--encoder", "none", "--teacher", "minilm"]), Some(0.05));
         assert_eq!(margin(&["--encoder", "none", "--relative-margin", "0.1"]), Some(0.1));
         assert!(parse(&["--relative-margin", "some"]).is_err());
     }

@@ -1,7 +1,7 @@
 //! `foils train`: an encoder on pairs and their negatives.
 
 use super::convert::ColumnArgs;
-use super::device::{LoraArgs, PromptArgs};
+use super::device::{CacheArg, LoraArgs, PromptArgs, TeacherArgs};
 use crate::{Status, output};
 use clap::ValueEnum;
 use foils::data::Collection;
@@ -52,6 +52,10 @@ pub struct Args {
     #[command(flatten)]
     settings: SettingArgs,
     #[command(flatten)]
+    teacher: TeacherArgs,
+    #[command(flatten)]
+    cache: CacheArg,
+    #[command(flatten)]
     columns: ColumnArgs,
     /// Print what happened as one JSON object.
     #[arg(long)]
@@ -98,7 +102,7 @@ impl From<DecayArg> for Decay {
 /// Training settings, each over a settings file over the default.
 #[derive(clap::Args, Clone, Default)]
 pub struct SettingArgs {
-    /// The objective: mnrl, infonce, dcl or dclw [default: mnrl].
+    /// The objective: mnrl, infonce, dcl, dclw, or of a teacher's scores margin-mse, kl [default: mnrl].
     #[arg(long, help_heading = "Training")]
     loss: Option<String>,
     /// Softmax temperature [default: 0.05].
@@ -171,6 +175,8 @@ pub fn run(args: &Args) -> Result<Status> {
         settings = read_toml(path)?;
     }
     args.settings.apply(&mut settings);
+    args.teacher.apply(&mut settings);
+    settings.embedding_cache = args.cache.folder()?;
     settings.check()?;
     let device = settings.device.open()?;
     let loss = settings.objective()?;
@@ -234,6 +240,9 @@ fn print(summary: &TrainSummary, model: &Path, logs: &Path) {
         "each anchor saw {:.1} negatives: {:.1} in-batch, {:.1} mined for it, {:.1} mined for others; {:.2} masked because they equal a positive of it",
         n.effective, n.in_batch, n.own, n.others, n.masked
     );
+    if n.masked_by_teacher > 0.0 {
+        println!("the teacher turned {:.2} more away", n.masked_by_teacher);
+    }
     if summary.left_out > 0 {
         println!("{} of {} examples found no batch without a text of theirs (last epoch)", summary.left_out, summary.examples);
     }

@@ -1,7 +1,7 @@
 //! `foils tune`: the whole way, on the user's pairs or on the registered code-search data.
 
 use super::convert::ColumnArgs;
-use super::device::{CacheArg, LoraArgs, PromptArgs};
+use super::device::{CacheArg, LoraArgs, PromptArgs, TeacherArgs};
 use super::mine::{CANDIDATES, choice};
 use crate::{Status, output, report};
 use clap::builder::PossibleValuesParser;
@@ -57,9 +57,11 @@ pub struct Args {
     /// Negatives mined for each query.
     #[arg(short, long)]
     num_negatives: Option<usize>,
-    /// The loss: mnrl, infonce, dcl, dclw.
+    /// The loss: mnrl, infonce, dcl, dclw, or of a teacher's scores margin-mse, kl.
     #[arg(long)]
     loss: Option<String>,
+    #[command(flatten)]
+    teacher: TeacherArgs,
     /// Passes over the pairs.
     #[arg(long)]
     epochs: Option<usize>,
@@ -161,6 +163,7 @@ fn settings(args: &Args) -> Result<TuneSettings> {
     settings.train.batch_size = args.batch_size.unwrap_or(settings.train.batch_size);
     settings.train.learning_rate = args.learning_rate.unwrap_or(settings.train.learning_rate);
     settings.train.device = args.device.unwrap_or(settings.train.device);
+    args.teacher.apply(&mut settings.train);
     // Not after the data was read: is there such a device?
     settings.train.device.open()?;
     Ok(settings)

@@ -17,8 +17,17 @@ impl Home {
     /// A folder with a static encoder `start`, training pairs and held-out pairs of 20 topics.
     pub fn new() -> Self {
         let home = Self(tempfile::tempdir().unwrap());
+        home.encoder("start", 16, |i| ((i * i) as f32 * 0.7).sin());
+        let lines = |range: std::ops::Range<usize>| range.map(|i| pair(i).to_string() + "\n").collect::<String>();
+        std::fs::write(home.0.path().join("train.jsonl"), lines(0..160)).unwrap();
+        std::fs::write(home.0.path().join("held-out.jsonl"), lines(160..240)).unwrap();
+        home
+    }
+
+    /// A static encoder of the words of 20 topics; `number` gives the numbers of its table, row by row.
+    pub fn encoder(&self, name: &str, width: usize, number: impl Fn(usize) -> f32) {
         let words: Vec<String> = (0..20).flat_map(|t| (0..4).flat_map(move |k| [format!("q{t}w{k}"), format!("d{t}w{k}")])).collect();
-        let module = home.0.path().join("start/0_StaticEmbedding");
+        let module = self.path(name).join("0_StaticEmbedding");
         std::fs::create_dir_all(&module).unwrap();
         let vocabulary: serde_json::Map<_, _> = words.iter().enumerate().map(|(i, w)| (w.clone(), i.into())).collect();
         let tokenizer = json!({
@@ -26,15 +35,11 @@ impl Home {
             "model": { "type": "WordLevel", "vocab": vocabulary, "unk_token": "q0w0" }
         });
         std::fs::write(module.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-        let table = (0..words.len() * 16).map(|i| ((i * i) as f32 * 0.7).sin()).collect();
-        vectors::write(module.join("model.safetensors"), &Embeddings::new(16, table).unwrap()).unwrap();
+        let table = (0..words.len() * width).map(number).collect();
+        vectors::write(module.join("model.safetensors"), &Embeddings::new(width, table).unwrap()).unwrap();
         let modules =
             json!([{ "idx": 0, "name": "0", "path": "0_StaticEmbedding", "type": "sentence_transformers.models.StaticEmbedding" }]);
-        std::fs::write(home.0.path().join("start/modules.json"), modules.to_string()).unwrap();
-        let lines = |range: std::ops::Range<usize>| range.map(|i| pair(i).to_string() + "\n").collect::<String>();
-        std::fs::write(home.0.path().join("train.jsonl"), lines(0..160)).unwrap();
-        std::fs::write(home.0.path().join("held-out.jsonl"), lines(160..240)).unwrap();
-        home
+        std::fs::write(self.path(name).join("modules.json"), modules.to_string()).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

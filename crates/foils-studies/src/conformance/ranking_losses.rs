@@ -49,7 +49,7 @@ fn cached_multiple_negatives_ranking_loss(case: &Case) -> Result<Outputs> {
         let weight = leaf(case, "weight")?;
         let gradient = weight.clone().inner().zeros_like();
         let mut encoder = Linear { anchors: constant(case, "x_anchor")?, candidates: candidates.clone(), weight, gradient };
-        let targets = Targets { positive: (0..encoder.anchors.dims()[0] as u32).collect(), excluded: vec![] };
+        let targets = Targets::new((0..encoder.anchors.dims()[0] as u32).collect(), vec![]);
         let value = cached_gradients(&loss.options(options), &mut encoder, &targets, rows, case.param("chunk_size")?)?;
         Ok(Outputs::new().with("loss", Array::scalar(value)).with("grad_weight", array(encoder.gradient)))
     })

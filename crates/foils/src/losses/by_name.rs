@@ -1,11 +1,11 @@
 //! Losses by name, for commands and settings files.
 
-use super::{Dcl, Dclw, InfoNce, MultipleNegativesRanking, RankingLoss, Similarity};
+use super::{Dcl, Dclw, DistillKl, InfoNce, MarginMse, MultipleNegativesRanking, RankingLoss, Similarity};
 use crate::{Error, Result, check};
 use serde::{Deserialize, Serialize};
 
 /// The names that [`by_name`] knows.
-pub const NAMES: [&str; 4] = ["mnrl", "infonce", "dcl", "dclw"];
+pub const NAMES: [&str; 6] = ["mnrl", "infonce", "dcl", "dclw", "margin-mse", "kl"];
 
 /// Hyper-parameters of the losses that can be picked by name; each takes what it has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub struct LossSettings {
     pub temperature: Option<f64>,
     /// 1/τ; only one of the two may be given.
     pub scale: Option<f64>,
+    /// Margin-MSE and KL: the divisor of the teacher's scores; when it is not given 1 for margin-MSE, and for KL τ.
+    pub teacher_temperature: Option<f64>,
     /// DCLW: σ of the weights.
     pub sigma: f64,
     /// Cosine or inner product.
@@ -25,7 +27,7 @@ pub struct LossSettings {
 
 impl Default for LossSettings {
     fn default() -> Self {
-        Self { temperature: None, scale: None, sigma: 0.5, similarity: Similarity::Cosine, symmetric: false }
+        Self { temperature: None, scale: None, teacher_temperature: None, sigma: 0.5, similarity: Similarity::Cosine, symmetric: false }
     }
 }
 
@@ -44,7 +46,7 @@ impl LossSettings {
     }
 }
 
-/// The loss called `mnrl`, `infonce`, `dcl` or `dclw`.
+/// The loss called `mnrl`, `infonce`, `dcl`, `dclw`, `margin-mse` or `kl`.
 ///
 /// # Errors
 /// On another name, or settings that the loss refuses.
@@ -56,6 +58,11 @@ pub fn by_name(name: &str, settings: &LossSettings) -> Result<Box<dyn RankingLos
         "infonce" => Box::new(InfoNce::new(temperature)?.normalize(normalize).symmetric(settings.symmetric)),
         "dcl" => Box::new(Dcl::new(temperature)?.normalize(normalize)),
         "dclw" => Box::new(Dclw::new(temperature, settings.sigma)?.normalize(normalize)),
+        "margin-mse" => Box::new(MarginMse::new(settings.teacher_temperature.unwrap_or(1.0))?.similarity(settings.similarity)),
+        "kl" => {
+            let teacher = settings.teacher_temperature.unwrap_or(temperature);
+            Box::new(DistillKl::new(temperature, teacher)?.similarity(settings.similarity))
+        }
         _ => return Err(Error::invalid(format!("there is no loss `{name}`; there are {}", NAMES.join(", ")))),
     })
 }

@@ -54,7 +54,7 @@ impl InfoNce {
     pub fn forward(&self, z1: Tensor<2>, z2: Tensor<2>) -> Result<Tensor<1>> {
         check::same_shape(("z1", &z1), ("z2", &z2))?;
         check::rows("z1", &z1, 2)?;
-        let targets = Targets { positive: (0..z1.dims()[0] as u32).collect(), excluded: Vec::new() };
+        let targets = Targets::new((0..z1.dims()[0] as u32).collect(), Vec::new());
         self.contrast(("z1", z1), ("z2", z2), &targets)
     }
 

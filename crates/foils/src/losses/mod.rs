@@ -6,15 +6,18 @@ mod by_name;
 mod contrast;
 mod dcl;
 mod dcl_queue;
+mod distill_kl;
+mod distilled;
 mod gradient;
 mod info_nce;
+mod margin_mse;
 mod moco;
 mod nt_xent;
 mod options;
 mod ranking;
 mod sup_con;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod triplet;
 mod two_views;
 mod uniformity;
@@ -25,7 +28,9 @@ pub use barlow_twins::{BarlowTwins, BarlowTwinsOutput};
 pub use by_name::{LossSettings, NAMES, by_name};
 pub use dcl::{Dcl, Dclw};
 pub use dcl_queue::DclQueue;
+pub use distill_kl::DistillKl;
 pub use info_nce::InfoNce;
+pub use margin_mse::MarginMse;
 pub use moco::{MocoInfoNce, MocoOutput};
 pub use nt_xent::NtXent;
 pub use options::{Compute, Options, ZeroRows};
@@ -38,13 +43,23 @@ use crate::Result;
 use burn::tensor::Tensor;
 
 /// Which candidate is right for which anchor, and which must not count against it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Targets {
     /// For each anchor the index of its positive among the candidates.
     pub positive: Vec<u32>,
     /// For each anchor the candidates that are left out of its denominator (known or suspected positives), ascending; may be
     /// empty as a whole when there are none.
     pub excluded: Vec<Vec<u32>>,
+    /// A teacher's score of each anchor and candidate, row-major `[anchors, candidates]`; empty when there is no teacher. Scores of
+    /// excluded candidates are not looked at.
+    pub teacher: Vec<f32>,
+}
+
+impl Targets {
+    /// Without a teacher.
+    pub fn new(positive: Vec<u32>, excluded: Vec<Vec<u32>>) -> Self {
+        Self { positive, excluded, teacher: Vec::new() }
+    }
 }
 
 /// An objective over anchors `[n, d]` and candidates `[m, d]`: in-batch positives first, then mined or queued negatives.
@@ -55,6 +70,11 @@ pub trait RankingLoss: Send + Sync {
     /// # Errors
     /// On shapes that do not fit, too few candidates, or values that are not finite.
     fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>>;
+
+    /// Whether it learns from [`Targets::teacher`].
+    fn needs_teacher(&self) -> bool {
+        false
+    }
 
     /// The loss's name and hyper-parameters, for logs.
     fn describe(&self) -> String;

@@ -47,7 +47,7 @@ impl MultipleNegativesRanking {
         for column in &negatives {
             check::same_shape(("anchors", &anchors), ("negatives", column))?;
         }
-        let targets = Targets { positive: (0..anchors.dims()[0] as u32).collect(), excluded: vec![] };
+        let targets = Targets::new((0..anchors.dims()[0] as u32).collect(), vec![]);
         let candidates = std::iter::once(positives).chain(negatives).collect();
         self.forward(anchors, Tensor::cat(candidates, 0), &targets)
     }

@@ -48,7 +48,10 @@ impl EmbeddingCache {
         let mut store = Store::open(self.folder.join(format!("{model:032x}-{dim}")), dim)?;
         let keys: Vec<u128> = texts.iter().map(|text| xxh3_128(text.as_bytes())).collect();
         if keys.iter().any(|key| store.find(*key).is_none()) {
-            std::fs::create_dir_all(&store.folder).map_err(Error::io("create the folder", &store.folder))?;
+            std::fs::create_dir_all(&store.folder).map_err(|e| {
+                let advice = "name another cache folder with FOILS_CACHE, or keep no vectors with --no-embedding-cache";
+                Error::file(&store.folder, None, format!("cannot be made, to keep vectors in ({e}): {advice}"))
+            })?;
             let path = store.folder.join("lock");
             let lock = File::create(&path).map_err(Error::io("write", &path))?;
             // Released when `lock` is dropped, and by the system when the process dies.

@@ -81,6 +81,8 @@ pub(super) struct Source<'a> {
     /// How many candidates each list has.
     depth: usize,
     vectors: Option<UnitVectors>,
+    /// Those of a teacher, which gives the scores; the order stays that of the candidates.
+    teacher: Option<UnitVectors>,
     words: Option<Words>,
     codes: usize,
     /// BM25 scores of the positives of the block's queries, where an index in parts gives the scores.
@@ -92,6 +94,7 @@ impl<'a> Source<'a> {
     pub fn new(
         collection: &'a Collection,
         vectors: Option<UnitVectors>,
+        teacher: Option<UnitVectors>,
         settings: &MineSettings,
         depth: usize,
         room: Option<Room>,
@@ -109,14 +112,15 @@ impl<'a> Source<'a> {
         }
         let codes = room.map_or(usize::MAX, |room| room.codes);
         let (candidates, seed, positives) = (settings.candidates, settings.seed, (0, Vec::new()));
-        Ok(Self { collection, candidates, seed, depth, vectors, words, codes, positives, seconds })
+        Ok(Self { collection, candidates, seed, depth, vectors, teacher, words, codes, positives, seconds })
     }
 
     pub fn scored_by(&self) -> ScoredBy {
-        match (&self.vectors, &self.words) {
-            (Some(_), _) => ScoredBy::Encoder,
-            (None, Some(_)) => ScoredBy::Bm25,
-            (None, None) => ScoredBy::Nothing,
+        match (&self.teacher, &self.vectors, &self.words) {
+            (Some(_), ..) => ScoredBy::Teacher,
+            (None, Some(_), _) => ScoredBy::Encoder,
+            (None, None, Some(_)) => ScoredBy::Bm25,
+            (None, None, None) => ScoredBy::Nothing,
         }
     }
 
@@ -127,33 +131,35 @@ impl<'a> Source<'a> {
 
     /// The score of a document for a query, by [`Source::scored_by`].
     fn score(&self, query: usize, document: u32) -> f32 {
+        self.teacher.as_ref().or(self.vectors.as_ref()).map_or(0.0, |vectors| vectors.score(query, document))
+    }
+
+    /// The score that candidates are found and ordered by, where that is a similarity.
+    fn own_score(&self, query: usize, document: u32) -> f32 {
         self.vectors.as_ref().map_or(0.0, |vectors| vectors.score(query, document))
     }
 
     /// The scores of a query's positives; the query is one of the last block that candidates were listed for.
     pub fn positive_scores(&self, query: usize) -> Vec<f32> {
         let positives = self.collection.qrels.of(query).iter().map(|&(document, _)| document);
-        match (&self.vectors, &self.words) {
-            (None, Some(Words::Whole(index))) => {
+        match (self.scored_by(), &self.words) {
+            (ScoredBy::Bm25, Some(Words::Whole(index))) => {
                 let text = &self.collection.queries.texts[query];
                 positives.map(|document| index.score(text, document)).collect()
             }
-            (None, Some(Words::Parts(_))) => self.positives.1[query - self.positives.0].clone(),
+            (ScoredBy::Bm25, Some(Words::Parts(_))) => self.positives.1[query - self.positives.0].clone(),
             _ => positives.map(|document| self.score(query, document)).collect(),
         }
     }
 
     /// The candidates of each query of a block, in rank order, with their scores.
     pub fn candidates(&mut self, block: Range<usize>) -> Result<Vec<Ranking>> {
-        Ok(match self.candidates {
+        let mut lists = match self.candidates {
             Candidates::Dense => self.dense(&block),
             Candidates::Bm25 => {
                 let mut lists = self.lexical(&block)?;
                 if self.vectors.is_some() {
-                    let rescore = |(row, list): (usize, &mut Ranking)| {
-                        list.iter_mut().for_each(|entry| entry.1 = self.score(block.start + row, entry.0));
-                    };
-                    lists.par_iter_mut().enumerate().for_each(rescore);
+                    self.rescore(&mut lists, block.start);
                 }
                 lists
             }
@@ -162,8 +168,18 @@ impl<'a> Source<'a> {
                 let join = if self.candidates == Candidates::Rrf { Self::fuse } else { Self::union };
                 dense.into_par_iter().zip(lexical).enumerate().map(|(row, (d, l))| join(self, block.start + row, d, l)).collect()
             }
-            Candidates::Random => block.into_par_iter().map(|query| self.drawn(query)).collect(),
-        })
+            Candidates::Random => block.clone().into_par_iter().map(|query| self.drawn(query)).collect(),
+        };
+        if self.teacher.is_some() {
+            self.rescore(&mut lists, block.start);
+        }
+        Ok(lists)
+    }
+
+    /// Scores candidates anew, in the same order; `first` is the query of the first list.
+    fn rescore(&self, lists: &mut [Ranking], first: usize) {
+        let rescore = |(row, list): (usize, &mut Ranking)| list.iter_mut().for_each(|entry| entry.1 = self.score(first + row, entry.0));
+        lists.par_iter_mut().enumerate().for_each(rescore);
     }
 
     fn dense(&mut self, block: &Range<usize>) -> Vec<Ranking> {
@@ -197,7 +213,7 @@ impl<'a> Source<'a> {
         known.sort_unstable();
         let mut ranking = dense;
         let new = lexical.into_iter().filter(|entry| known.binary_search(&entry.0).is_err());
-        ranking.extend(new.map(|(document, _)| (document, self.score(query, document))));
+        ranking.extend(new.map(|(document, _)| (document, self.own_score(query, document))));
         ranking.sort_unstable_by(rank_order);
         ranking
     }
@@ -212,12 +228,12 @@ impl<'a> Source<'a> {
         }
         let mut fused: Vec<(u32, f64)> = union.into_iter().collect();
         fused.sort_unstable_by(rank_order);
-        fused.into_iter().map(|(document, _)| (document, self.score(query, document))).collect()
+        fused.into_iter().map(|(document, _)| (document, self.own_score(query, document))).collect()
     }
 
     fn drawn(&self, query: usize) -> Ranking {
         let mut rng = seed::rng(self.seed, STREAM + query as u64);
         let drawn = rand::seq::index::sample(&mut rng, self.collection.corpus.len(), self.depth);
-        drawn.into_iter().map(|document| (document as u32, self.score(query, document as u32))).collect()
+        drawn.into_iter().map(|document| (document as u32, self.own_score(query, document as u32))).collect()
     }
 }

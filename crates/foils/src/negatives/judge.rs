@@ -137,6 +137,7 @@ impl Account {
             equal_to_positive: self.equal,
             unused: self.tally.unused,
             kept: self.tally.kept,
+            scored_by: Some(scored_by),
             too_few: self.too_few,
             too_few_examples: self.too_few_examples,
             ..MineSummary::default()
@@ -150,7 +151,7 @@ impl Account {
         }
         let below_zero = lowest.iter().filter(|s| **s < 0.0).count();
         summary.warnings.extend(negative_positive_warning(&settings.filter, below_zero, lowest.len()));
-        if scored_by != ScoredBy::Encoder {
+        if !matches!(scored_by, ScoredBy::Encoder | ScoredBy::Teacher) {
             summary.warnings.push("no encoder was given: only copies of positives were removed, unlabelled positives were not".into());
         } else if !settings.filter.needs_positive_scores() && settings.filter.max_score.is_none() {
             summary.warnings.push("no margin and no max_score is set: unlabelled positives among the candidates are kept".into());

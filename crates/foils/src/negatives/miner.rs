@@ -47,6 +47,7 @@ pub struct Miner<'a> {
     collection: &'a Collection,
     settings: &'a MineSettings,
     given: Option<Given<'a>>,
+    teacher: Option<Given<'a>>,
     limit: Option<Limit<'a>>,
     resume: Option<&'a Path>,
 }
@@ -61,7 +62,7 @@ struct Limit<'a> {
 impl<'a> Miner<'a> {
     /// Without an encoder, in memory.
     pub fn new(collection: &'a Collection, settings: &'a MineSettings) -> Self {
-        Self { collection, settings, given: None, limit: None, resume: None }
+        Self { collection, settings, given: None, teacher: None, limit: None, resume: None }
     }
 
     /// Scores candidates by these vectors of the queries and of the documents.
@@ -73,6 +74,19 @@ impl<'a> Miner<'a> {
     /// Scores candidates by this encoder's vectors.
     pub fn with_encoder(mut self, encoder: &'a dyn Encoder) -> Self {
         self.given = Some(Given::Encoder(encoder));
+        self
+    }
+
+    /// Lets a second encoder, the teacher, judge: candidates are found and ordered as without it, but it is its cosine similarities that
+    /// limits compare, and that come out as scores.
+    pub fn with_teacher(mut self, teacher: &'a dyn Encoder) -> Self {
+        self.teacher = Some(Given::Encoder(teacher));
+        self
+    }
+
+    /// The same with a teacher's vectors of the queries and of the documents, of any width.
+    pub fn with_teacher_vectors(mut self, queries: &'a Embeddings, documents: &'a Embeddings) -> Self {
+        self.teacher = Some(Given::Vectors(queries, documents));
         self
     }
 
@@ -100,9 +114,9 @@ impl<'a> Miner<'a> {
     /// not fit the texts or are zero, a setting is out of range, candidates or limits are asked for that need an encoder, the memory does
     /// not suffice (saying what would), or a folder cannot be written.
     pub fn run(self) -> Result<Mined> {
-        let Self { collection, settings, given, limit, resume } = self;
+        let Self { collection, settings, given, teacher, limit, resume } = self;
         settings.validate()?;
-        check_encoder(given.is_some(), settings)?;
+        check_encoder(given.is_some(), teacher.is_some(), settings)?;
         check_collection(collection, settings)?;
         let queries = collection.queries.len();
         let most_positives = (0..queries).map(|q| collection.qrels.of(q).len()).max().unwrap_or(0);
@@ -111,20 +125,21 @@ impl<'a> Miner<'a> {
         let range_max = settings.filter.range_max.unwrap_or(settings.filter.range_min.saturating_add(reserve));
         let depth = range_max.saturating_add(most_positives).min(collection.corpus.len());
 
-        let mut blocks = resume.map(|folder| Blocks::open(folder, collection, given, settings)).transpose()?;
+        let mut blocks = resume.map(|folder| Blocks::open(folder, collection, &[given, teacher], settings)).transpose()?;
         let started = Instant::now();
-        let vectors = given.map(|given| match &limit {
+        let unit = |given| match &limit {
             None => UnitVectors::held(collection, given),
             Some(Limit { scratch, .. }) => UnitVectors::filed(collection, given, scratch),
-        });
-        let vectors = vectors.transpose()?;
+        };
+        let vectors = given.map(unit).transpose()?;
+        let judging = teacher.map(unit).transpose().map_err(|e| Error::invalid(format!("the teacher: {e}")))?;
         let embed_seconds = started.elapsed().as_secs_f64();
         let plan = match &limit {
             None => Plan { block: BLOCK, judged: BLOCK, room: None },
             Some(limit) => Plan::within(limit, collection, settings, depth, vectors.as_ref().map_or(0, UnitVectors::dim))?,
         };
         let block = blocks.as_mut().map_or(Ok(plan.block), |blocks| blocks.fix_size(plan.block))?;
-        let mut source = Source::new(collection, vectors, settings, depth, plan.room)?;
+        let mut source = Source::new(collection, vectors, judging, settings, depth, plan.room)?;
         let selector = Selector { filter: &settings.filter, range_max, num_negatives: settings.num_negatives };
         let judge = Judge { collection, settings, selector };
         let started = Instant::now();
@@ -163,7 +178,7 @@ impl<'a> Miner<'a> {
         let mut summary = account.summary(collection, settings, scored_by, &negatives, &positive_scores)?;
         summary.seconds = source.seconds();
         summary.seconds.insert("filter".into(), filter_seconds);
-        if matches!(given, Some(Given::Encoder(_))) {
+        if [given, teacher].iter().any(|g| matches!(g, Some(Given::Encoder(_)))) {
             summary.seconds.insert("embed".into(), embed_seconds);
         }
         Ok(Mined { negatives, positive_scores, scored_by, summary })

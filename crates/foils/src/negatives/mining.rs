@@ -80,6 +80,8 @@ impl MineSettings {
 pub enum ScoredBy {
     /// Cosine similarities of the encoder's vectors.
     Encoder,
+    /// Cosine similarities of a teacher's vectors.
+    Teacher,
     /// BM25 scores.
     Bm25,
     /// Nothing scored them: random candidates without an encoder. The numbers are 0.
@@ -144,7 +146,7 @@ pub(super) fn check_collection(collection: &Collection, settings: &MineSettings)
     Ok(())
 }
 
-pub(super) fn check_encoder(present: bool, settings: &MineSettings) -> Result<()> {
+pub(super) fn check_encoder(present: bool, teacher: bool, settings: &MineSettings) -> Result<()> {
     if present {
         return Ok(());
     }
@@ -152,7 +154,7 @@ pub(super) fn check_encoder(present: bool, settings: &MineSettings) -> Result<()
         let name = settings.candidates.name();
         return Err(Error::invalid(format!("`{name}` candidates need an encoder's vectors; give an encoder, or ask for bm25 or random")));
     }
-    if settings.filter.needs_scores() {
+    if settings.filter.needs_scores() && !teacher {
         let message = "a margin, max_score or min_score compares cosine similarities, which need an encoder's vectors; give an encoder or \
                        leave the limits out (BM25 scores have no common scale)";
         return Err(Error::invalid(message));

@@ -93,6 +93,53 @@ fn with_several_positives_the_lowest_counts() {
     assert!(mined.summary.warnings.iter().any(|w| w.contains("no negative was left")));
 }
 
+fn mine_with_teacher(
+    collection: &Collection,
+    vectors: Option<(&Embeddings, &Embeddings)>,
+    (queries, documents): (&Embeddings, &Embeddings),
+    settings: &MineSettings,
+) -> crate::Result<Mined> {
+    let miner = Miner::new(collection, settings).with_teacher_vectors(queries, documents);
+    match vectors {
+        Some((queries, documents)) => miner.with_vectors(queries, documents),
+        None => miner,
+    }
+    .run()
+}
+
+/// The teacher sees one dimension more, and finds document 3 nearer than the positive.
+#[test]
+fn a_teacher_judges_what_others_find() {
+    let (q, d) = vectors();
+    let teacher_q = Embeddings::new(3, vec![0.0, 0.0, 2.0]).unwrap();
+    let scores = [0.5, 0.5, 0.5, 0.6, 0.3, 0.4, 0.6];
+    let teacher_d = Embeddings::new(3, scores.iter().flat_map(|s: &f32| [(1.0 - s * s).sqrt(), 0.0, *s]).collect()).unwrap();
+    let teacher = (&teacher_q, &teacher_d);
+    let margin = NegativeFilter { absolute_margin: Some(0.0), ..NegativeFilter::default() };
+    for candidates in [Candidates::Bm25, Candidates::Dense, Candidates::Hybrid, Candidates::Rrf, Candidates::Random] {
+        let plain = mine(&collection(), Some((&q, &d)), &settings(candidates)).unwrap();
+        let unlimited = mine_with_teacher(&collection(), Some((&q, &d)), teacher, &settings(candidates)).unwrap();
+        assert_eq!(indices(&unlimited), indices(&plain), "found and ordered as before: {candidates:?}");
+        assert!((unlimited.positive_scores[0][0] - 0.5).abs() < 1e-6);
+        assert!(unlimited.negatives[0].iter().all(|n| (n.1 - scores[n.0 as usize]).abs() < 1e-6), "{:?}", unlimited.negatives);
+        assert_eq!((unlimited.scored_by, unlimited.summary.scored_by), (ScoredBy::Teacher, Some(ScoredBy::Teacher)));
+
+        let limited = MineSettings { filter: margin.clone(), ..settings(candidates) };
+        let mined = mine_with_teacher(&collection(), Some((&q, &d)), teacher, &limited).unwrap();
+        assert!(mined.negatives[0].iter().all(|n| n.0 == 4), "{candidates:?}: {:?}", mined.negatives);
+        assert_eq!(removed(&mined.summary, "absolute_margin"), 1);
+        assert_accounted(&mined.summary);
+    }
+    // Words find, the teacher judges: no other encoder is needed.
+    let limited = MineSettings { filter: margin, ..settings(Candidates::Bm25) };
+    let mined = mine_with_teacher(&collection(), None, teacher, &limited).unwrap();
+    assert_eq!((indices(&mined), mined.scored_by), (vec![vec![]], ScoredBy::Teacher));
+    let message = mine_with_teacher(&collection(), None, teacher, &settings(Candidates::Dense)).unwrap_err().to_string();
+    assert!(message.contains("`dense` candidates need an encoder"), "{message}");
+    let message = mine_with_teacher(&collection(), None, (&teacher_q, &d), &limited).unwrap_err().to_string();
+    assert!(message.contains("the teacher: "), "{message}");
+}
+
 #[test]
 fn words_alone_need_no_encoder_and_scores_are_those_of_bm25() {
     let mined = mine(&collection(), None, &settings(Candidates::Bm25)).unwrap();

@@ -29,7 +29,7 @@ struct Run {
 
 impl Blocks {
     /// Looks for what an earlier process has left of this very run; removes what others have left.
-    pub fn open(folder: &Path, collection: &Collection, given: Option<Given>, settings: &MineSettings) -> Result<Self> {
+    pub fn open(folder: &Path, collection: &Collection, given: &[Option<Given>], settings: &MineSettings) -> Result<Self> {
         let run = format!("{:032x}", digest(collection, given, settings)?);
         let before = files::read_json::<Run>(folder.join(RUN)).ok().filter(|before| before.run == run && before.block > 0);
         if before.is_none() {
@@ -83,7 +83,7 @@ pub fn forget(folder: &Path) -> Result<()> {
 }
 
 /// Of everything that the result depends on.
-fn digest(collection: &Collection, given: Option<Given>, settings: &MineSettings) -> Result<u128> {
+fn digest(collection: &Collection, given: &[Option<Given>], settings: &MineSettings) -> Result<u128> {
     let mut hash = Xxh3::new();
     let settings = serde_json::to_string(settings).map_err(|e| Error::invalid(format!("settings have no JSON form: {e}")))?;
     hash.update(settings.as_bytes());
@@ -99,16 +99,18 @@ fn digest(collection: &Collection, given: Option<Given>, settings: &MineSettings
         hash.update(&(row.len() as u64).to_le_bytes());
         row.iter().for_each(|&(document, _)| hash.update(&document.to_le_bytes()));
     }
-    match given {
-        None => hash.update(&[0]),
-        Some(Given::Encoder(encoder)) => {
-            hash.update(&[1]);
-            hash.update(&encoder.fingerprint().to_le_bytes());
-            hash.update(format!("{:?}", encoder.prompts()).as_bytes());
-        }
-        Some(Given::Vectors(queries, documents)) => {
-            hash.update(&[2]);
-            [queries, documents].iter().for_each(|vectors| hash.update(bytemuck::cast_slice(vectors.data())));
+    for given in given {
+        match given {
+            None => hash.update(&[0]),
+            Some(Given::Encoder(encoder)) => {
+                hash.update(&[1]);
+                hash.update(&encoder.fingerprint().to_le_bytes());
+                hash.update(format!("{:?}", encoder.prompts()).as_bytes());
+            }
+            Some(Given::Vectors(queries, documents)) => {
+                hash.update(&[2]);
+                [queries, documents].iter().for_each(|vectors| hash.update(bytemuck::cast_slice(vectors.data())));
+            }
         }
     }
     Ok(hash.digest128())

@@ -1,5 +1,6 @@
 //! What mining did, in numbers: `mine.json`.
 
+use super::mining::ScoredBy;
 use serde::{Deserialize, Serialize};
 
 /// The account of one mining run.
@@ -21,6 +22,9 @@ pub struct MineSummary {
     pub unused: u64,
     /// Negatives kept.
     pub kept: u64,
+    /// What the scores are; none in files of earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scored_by: Option<ScoredBy>,
     /// Candidates that score above their query's lowest positive, before filters: how many false negatives to expect.
     pub candidates_above_positive: u64,
     /// The same among the negatives kept.

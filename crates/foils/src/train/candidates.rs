@@ -1,5 +1,6 @@
 //! From the examples of a batch to anchors, candidates and targets.
 
+use super::teacher::{Place, Teacher};
 use super::training_set::TrainingSet;
 use crate::losses::Targets;
 use crate::seed::Rng;
@@ -28,6 +29,7 @@ pub(super) struct Counts {
     pub own: usize,
     pub others: usize,
     pub masked: usize,
+    pub masked_by_teacher: usize,
 }
 
 impl Counts {
@@ -37,42 +39,49 @@ impl Counts {
         self.own += other.own;
         self.others += other.others;
         self.masked += other.masked;
+        self.masked_by_teacher += other.masked_by_teacher;
     }
 
     /// Means per anchor.
     pub fn per_anchor(&self) -> super::NegativesSeen {
         let mean = |sum: usize| sum as f64 / self.anchors.max(1) as f64;
         let (in_batch, own, others) = (mean(self.in_batch), mean(self.own), mean(self.others));
-        super::NegativesSeen { in_batch, own, others, masked: mean(self.masked), effective: in_batch + own + others }
+        let (masked, masked_by_teacher) = (mean(self.masked), mean(self.masked_by_teacher));
+        super::NegativesSeen { in_batch, own, others, masked, masked_by_teacher, effective: in_batch + own + others }
     }
 }
 
 impl Batch {
     /// One positive of each example and at most `negatives` of its mined negatives, drawn anew where there are more.
-    /// A candidate whose text equals any known positive of an anchor is excluded for that anchor, unless it is its target.
-    pub fn assemble(set: &TrainingSet, examples: &[u32], negatives: usize, rng: &mut Rng) -> Self {
+    /// A candidate whose text equals any known positive of an anchor is excluded for that anchor, unless it is its target; so is one
+    /// that the teacher turns away, or that has no score to learn.
+    pub fn assemble(set: &TrainingSet, teacher: Option<&Teacher>, examples: &[u32], negatives: usize, rng: &mut Rng) -> Self {
         let n = examples.len();
         let mut batch = Self { anchors: examples.iter().map(|&e| set.anchor(e)).collect(), ..Self::default() };
-        for &e in examples {
+        let (mut places, mut own) = (Vec::new(), Vec::new());
+        for (anchor, &e) in examples.iter().enumerate() {
             let positives = set.positives(e);
-            let pick = if positives.len() > 1 { rng.random_range(0..positives.len()) } else { 0 };
-            batch.candidates.push(positives[pick]);
+            let at = if positives.len() > 1 { rng.random_range(0..positives.len()) } else { 0 };
+            batch.candidates.push(positives[at]);
+            places.push(Place { anchor, at });
         }
-        let mut owner = Vec::new(); // of the mined negatives, which begin at column n
-        for (i, &e) in examples.iter().enumerate() {
+        for (anchor, &e) in examples.iter().enumerate() {
             let mined = set.negatives(e);
-            if mined.len() <= negatives {
-                batch.candidates.extend_from_slice(mined);
+            let drawn = if mined.len() <= negatives {
+                (0..mined.len()).collect()
             } else {
                 let mut drawn = index::sample(rng, mined.len(), negatives).into_vec();
                 drawn.sort_unstable();
-                batch.candidates.extend(drawn.into_iter().map(|d| mined[d]));
-            }
-            owner.resize(batch.candidates.len() - n, i);
+                drawn
+            };
+            own.push(drawn.len());
+            batch.candidates.extend(drawn.iter().map(|&at| mined[at]));
+            places.extend(drawn.into_iter().map(|at| Place { anchor, at }));
         }
+        let m = batch.candidates.len();
         let mut columns: Vec<(u32, u32)> = batch.candidates.iter().enumerate().map(|(c, &t)| (set.class(t), c as u32)).collect();
         columns.sort_unstable();
-        let own_counts = |i: usize| owner.partition_point(|&o| o <= i) - owner.partition_point(|&o| o < i);
+        let scores = teacher.map(|t| (t, t.scores(examples, &batch.anchors, &batch.candidates, &places)));
         for (i, &e) in examples.iter().enumerate() {
             let mut excluded = Vec::new();
             for &class in set.known_positives(e) {
@@ -80,21 +89,29 @@ impl Batch {
                 excluded.extend(columns[from..].iter().take_while(|c| c.0 == class).map(|c| c.1).filter(|&c| c != i as u32));
             }
             excluded.sort_unstable();
-            let masked = |kind: &dyn Fn(usize) -> bool| excluded.iter().filter(|&&c| kind(c as usize)).count();
-            let (masked_in, masked_own) = (masked(&|c| c < n), masked(&|c| c >= n && owner[c - n] == i));
-            let own = own_counts(i);
-            batch.counts.add(Counts {
-                anchors: 1,
-                in_batch: n - 1 - masked_in,
-                own: own - masked_own,
-                others: owner.len() - own - (excluded.len() - masked_in - masked_own),
-                masked: excluded.len(),
-            });
+            let mut counts = Counts { anchors: 1, masked: excluded.len(), ..Counts::default() };
+            if let Some((teacher, scores)) = &scores {
+                let row = &scores[i * m..][..m];
+                let more = |c: &u32| *c != i as u32 && excluded.binary_search(c).is_err() && teacher.leaves_out(row[*c as usize], row[i]);
+                let more: Vec<u32> = (0..m as u32).filter(more).collect();
+                counts.masked_by_teacher = if teacher.is_learned() { 0 } else { more.len() };
+                excluded.extend(more);
+                excluded.sort_unstable();
+            }
+            let out = |kind: &dyn Fn(usize) -> bool| excluded.iter().filter(|&&c| kind(c as usize)).count();
+            let (out_in, out_own) = (out(&|c| c < n), out(&|c| c >= n && places[c].anchor == i));
+            counts.in_batch = n - 1 - out_in;
+            counts.own = own[i] - out_own;
+            counts.others = m - n - own[i] - (excluded.len() - out_in - out_own);
+            batch.counts.add(counts);
             batch.targets.positive.push(i as u32);
             batch.targets.excluded.push(excluded);
         }
         if batch.targets.excluded.iter().all(Vec::is_empty) {
             batch.targets.excluded.clear();
+        }
+        if let Some((_, scores)) = scores.filter(|(teacher, _)| teacher.is_learned()) {
+            batch.targets.teacher = scores;
         }
         batch
     }
@@ -118,15 +135,15 @@ mod tests {
             with("r", "s", &["p1", "y", "S"]), // p1 is a positive of q, S of r itself
         ];
         let set = TrainingSet::new(&examples).unwrap();
-        let batch = Batch::assemble(&set, &[0, 2], 8, &mut seed::rng(0, 0));
+        let batch = Batch::assemble(&set, None, &[0, 2], 8, &mut seed::rng(0, 0));
         let text = |t: &u32| set.texts()[*t as usize];
         assert_eq!(batch.candidates.iter().map(text).collect::<Vec<_>>(), ["p1", "s", "x", "P2 ", "p1", "y", "S"]);
         assert_eq!(batch.targets.positive, [0, 1]);
         assert_eq!(batch.targets.excluded, [vec![3, 4], vec![6]]);
-        assert_eq!(batch.counts, Counts { anchors: 2, in_batch: 2, own: 1 + 2, others: 2 + 2, masked: 3 });
+        assert_eq!(batch.counts, Counts { anchors: 2, in_batch: 2, own: 1 + 2, others: 2 + 2, masked: 3, masked_by_teacher: 0 });
         let seen = batch.counts.per_anchor();
         assert_eq!((seen.effective, seen.masked), (4.5, 1.5));
-        assert!(Batch::assemble(&set, &[1, 2], 0, &mut seed::rng(0, 0)).targets.excluded.is_empty());
+        assert!(Batch::assemble(&set, None, &[1, 2], 0, &mut seed::rng(0, 0)).targets.excluded.is_empty());
     }
 
     #[test]
@@ -135,7 +152,7 @@ mod tests {
         let example = Example { anchor: "q".into(), positives: many("p"), negatives: many("n"), ..Example::default() };
         let examples = [example, Example::pair("r", "s")];
         let set = TrainingSet::new(&examples).unwrap();
-        let drawn = |stream| Batch::assemble(&set, &[0, 1], 2, &mut seed::rng(3, stream)).candidates;
+        let drawn = |stream| Batch::assemble(&set, None, &[0, 1], 2, &mut seed::rng(3, stream)).candidates;
         assert_eq!(drawn(1), drawn(1));
         let all: std::collections::HashSet<Vec<u32>> = (0..40).map(drawn).collect();
         assert!(all.len() > 10);

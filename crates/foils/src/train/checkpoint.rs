@@ -17,7 +17,7 @@ const EXTENSION: &str = "checkpoint";
 /// Where checkpoints are kept, how often and how many.
 ///
 /// A run that finds a checkpoint of its own in the folder (the same settings, examples, validation data and weights at the start) goes on
-/// from it, and ends with the bytes that it would have ended with.
+/// from it, and ends with the bytes that it would have ended with. Those of another run are removed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoints {
     /// The folder; it is made when it is needed, and [`Checkpoints::forget`] removes it.
@@ -100,7 +100,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// And the newest checkpoint of this run that can be read.
+    /// And the newest checkpoint of this run that can be read. What is newer, damaged or of another run, is removed: by its step it would
+    /// be the last to go, in place of this run's.
     pub fn open(settings: &Checkpoints, run: u128) -> Result<(Self, Option<Saved>)> {
         let mut saved = None;
         for (_, path) in settings.all()?.into_iter().rev() {
@@ -108,6 +109,7 @@ impl Keeper {
             if saved.is_some() {
                 break;
             }
+            std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
         Ok((Self { settings: settings.clone(), run, last: Instant::now() }, saved))
     }

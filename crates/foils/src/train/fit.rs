@@ -2,6 +2,7 @@
 
 use super::candidates::{Batch, Counts};
 use super::checkpoint::{Checkpoints, Keeper, Saved, run_digest};
+use super::teacher::Teacher;
 use super::validation::ValidationSet;
 use super::{BatchSampler, Epoch, EventWriter, Schedule, StepRecord, TrainSettings, TrainSummary, TrainingSet, Validation};
 use crate::data::{Collection, Example};
@@ -33,13 +34,14 @@ pub struct RunFiles<'a> {
 /// Each batch holds one positive and up to [`TrainSettings::negatives_per_anchor`] mined negatives of each of its examples;
 /// every candidate serves every anchor, except that candidates whose text equals any positive that the training examples give
 /// to the anchor are masked ([`crate::losses::Targets::excluded`]) and counted. Batches come from [`BatchSampler`].
-/// What is written on the way, and from where a run goes on that was stopped, is in [`RunFiles`].
+/// A teacher ([`TrainSettings::teacher`]) embeds every training text once, at the start. What is written on the way, and from where a run
+/// goes on that was stopped, is in [`RunFiles`].
 ///
 /// The loss is computed on [`TrainSettings::device`]; the same seed, data, settings and number of threads give on the CPU the same weights to the bit, unless `max_minutes` cuts the run.
 ///
 /// # Errors
-/// On unusable settings, examples or texts (named), an empty validation set, and a loss or gradient that is not finite (the
-/// step is named); the weights are then those of the best checkpoint so far.
+/// On unusable settings, examples or texts (named), a teacher that is missing or has no scores, an empty validation set, and a loss
+/// or gradient that is not finite (the step is named); the weights are then those of the best checkpoint so far.
 pub fn fit(
     model: &mut dyn Trainable,
     train: &[Example],
@@ -70,12 +72,17 @@ pub fn fit(
     let validation = validation.with_documents_from(documents_from);
     let log = run_files.logs.map(EventWriter::create).transpose()?;
     clock.lap("prepare");
+    let teacher = Teacher::new(settings, loss, train, &set)?;
+    if teacher.is_some() {
+        clock.lap("teacher");
+    }
     let mut run = Run {
         untuned: model.snapshot(),
         best: None,
         since_best: 0,
         model,
         set: &set,
+        teacher,
         loss,
         settings,
         validation,
@@ -163,6 +170,7 @@ enum Next {
 struct Run<'a> {
     model: &'a mut dyn Trainable,
     set: &'a TrainingSet<'a>,
+    teacher: Option<Teacher<'a>>,
     loss: &'a dyn RankingLoss,
     settings: &'a TrainSettings,
     validation: ValidationSet<'a>,
@@ -246,7 +254,8 @@ impl Run<'_> {
         let mut rng = seed::rng(self.settings.seed, 2 * number as u64 + 1);
         for b in 0..epoch.len() {
             *step += 1;
-            let batch = Batch::assemble(self.set, epoch.batch(b), self.settings.negatives_per_anchor, &mut rng);
+            let teacher = self.teacher.as_ref();
+            let batch = Batch::assemble(self.set, teacher, epoch.batch(b), self.settings.negatives_per_anchor, &mut rng);
             if *step <= self.resumed {
                 // An earlier process has done it; only what is drawn for it counts here.
                 continue;

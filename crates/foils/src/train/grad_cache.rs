@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn equals_the_direct_gradient_for_every_chunk_size() {
-        let targets = Targets { positive: vec![0, 1, 2, 3, 4], excluded: vec![vec![1], vec![], vec![0], vec![], vec![6]] };
+        let targets = Targets::new(vec![0, 1, 2, 3, 4], vec![vec![1], vec![], vec![0], vec![], vec![6]]);
         let losses: [&dyn RankingLoss; 2] = [&InfoNce::new(0.1).unwrap().symmetric(true), &Dclw::new(0.1, 0.5).unwrap()];
         for loss in losses {
             let weight = wave(4, 3, 0.9).autodiff().require_grad();
@@ -166,7 +166,7 @@ mod tests {
         let weight = wave(4, 3, 0.9).autodiff().require_grad();
         let mut layer = Layer { anchors: wave(5, 4, 0.3), candidates: wave(8, 4, 0.5), weight, gradient: None, most_rows: 0 };
         let loss = InfoNce::new(0.1).unwrap();
-        let targets = Targets { positive: vec![0], excluded: vec![] };
+        let targets = Targets::new(vec![0], vec![]);
         assert!(cached_gradients(&loss, &mut layer, &targets, 8, 0).unwrap_err().to_string().contains("chunk_size"));
         assert!(cached_gradients(&loss, &mut layer, &Targets::default(), 8, 2).unwrap_err().to_string().contains("no anchors"));
     }

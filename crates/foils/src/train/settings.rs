@@ -3,14 +3,33 @@
 use super::Decay;
 use crate::device::DeviceName;
 use crate::losses::{self, LossSettings, RankingLoss};
+use crate::weighting::NegativeFilter;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What the margin of a teacher is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MarginKind {
+    /// A difference of similarities.
+    #[default]
+    Absolute,
+    /// A share of the positive's similarity, whatever its sign.
+    Relative,
+}
+
+impl MarginKind {
+    fn is_absolute(&self) -> bool {
+        *self == Self::Absolute
+    }
+}
 
 /// The settings of one training run; in a TOML file by these names, all optional.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainSettings {
-    /// The objective, by its name in [`crate::losses`]: `mnrl`, `infonce`, `dcl`, `dclw`.
+    /// The objective, by its name in [`crate::losses`]: `mnrl`, `infonce`, `dcl`, `dclw`, `margin-mse`, `kl`.
     pub loss: String,
     /// Softmax temperature: cosine similarities are divided by it.
     pub temperature: f64,
@@ -37,6 +56,24 @@ pub struct TrainSettings {
     /// Where vectors, losses and dense layers are computed. A token table and its optimiser stay in memory on every device.
     #[serde(skip_serializing_if = "DeviceName::is_cpu")]
     pub device: DeviceName,
+    /// A second encoder, by its name or folder ([`crate::models::load`]), or `file` for the scores that the examples have. For the
+    /// losses `margin-mse` and `kl` its scores are what is learned. With any other loss it turns candidates away, as GISTEmbed does
+    /// (Solatorio 2024, arXiv 2402.16829): one whose similarity to the anchor is above the positive's less the margin does not
+    /// count against it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
+    /// The margin; 0 where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher_margin: Option<f64>,
+    /// What the margin is.
+    #[serde(skip_serializing_if = "MarginKind::is_absolute")]
+    pub teacher_margin_kind: MarginKind,
+    /// `margin-mse` and `kl` divide the teacher's scores by it; where it is not given 1 for `margin-mse`, and for `kl` the temperature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher_temperature: Option<f64>,
+    /// A folder for the teacher's vectors ([`crate::models::EmbeddingCache`]); not in the file, since it changes nothing.
+    #[serde(skip)]
+    pub embedding_cache: Option<PathBuf>,
 }
 
 impl Default for TrainSettings {
@@ -55,17 +92,57 @@ impl Default for TrainSettings {
             seed: 0,
             max_minutes: 0.0,
             device: DeviceName::Cpu,
+            teacher: None,
+            teacher_margin: None,
+            teacher_margin_kind: MarginKind::default(),
+            teacher_temperature: None,
+            embedding_cache: None,
         }
     }
 }
 
 impl TrainSettings {
+    /// The name of the teacher that stands for the scores that the examples have.
+    pub const SCORES_OF_THE_FILE: &str = "file";
+
     /// The objective that these settings name.
     ///
     /// # Errors
-    /// On an unknown name or a temperature that is not above 0.
+    /// On an unknown name, a temperature that is not above 0, or a loss that needs a teacher when none is named.
     pub fn objective(&self) -> Result<Box<dyn RankingLoss>> {
-        losses::by_name(&self.loss, &LossSettings { temperature: Some(self.temperature), ..LossSettings::default() })
+        let (temperature, teacher_temperature) = (Some(self.temperature), self.teacher_temperature);
+        let loss = losses::by_name(&self.loss, &LossSettings { temperature, teacher_temperature, ..LossSettings::default() })?;
+        self.check_teacher(&*loss)?;
+        Ok(loss)
+    }
+
+    /// Whether the teacher and what is said of it fit the loss.
+    pub(super) fn check_teacher(&self, loss: &dyn RankingLoss) -> Result<()> {
+        let invalid = |message: String| Err(Error::invalid(message));
+        let name = loss.describe();
+        match (&self.teacher, self.teacher_margin, self.teacher_temperature) {
+            (None, ..) if loss.needs_teacher() => invalid(format!(
+                "{name} learns from a teacher's scores: name a teacher, an encoder or `file` for the scores in the examples"
+            )),
+            (None, Some(margin), _) => invalid(format!("teacher_margin is {margin}, and no teacher is named")),
+            (None, _, Some(t)) => invalid(format!("teacher_temperature is {t}, and no teacher is named")),
+            (Some(_), Some(margin), _) if loss.needs_teacher() => {
+                invalid(format!("teacher_margin is {margin}, and {name} turns no candidate away: it learns the teacher's scores"))
+            }
+            (Some(_), _, Some(t)) if !loss.needs_teacher() => {
+                invalid(format!("teacher_temperature is {t}, and {name} does not learn the teacher's scores; margin-mse and kl do"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Which candidates the teacher turns away.
+    pub(super) fn teacher_filter(&self) -> NegativeFilter {
+        let margin = Some(self.teacher_margin.unwrap_or(0.0));
+        match self.teacher_margin_kind {
+            MarginKind::Absolute => NegativeFilter { absolute_margin: margin, ..NegativeFilter::default() },
+            MarginKind::Relative => NegativeFilter { relative_margin: margin, ..NegativeFilter::default() },
+        }
     }
 
     /// Checks every value.
@@ -81,6 +158,10 @@ impl TrainSettings {
             }
         };
         positive("temperature", self.temperature)?;
+        self.teacher_temperature.map_or(Ok(()), |t| positive("teacher_temperature", t))?;
+        if let Some(margin) = self.teacher_margin.filter(|m| !m.is_finite()) {
+            return Err(Error::invalid(format!("teacher_margin is {margin}; a finite number is needed")));
+        }
         if self.learning_rate != 0.0 {
             positive("learning_rate", self.learning_rate)?;
         }
@@ -127,11 +208,38 @@ mod tests {
             (TrainSettings { epochs: 0, ..defaults() }, "epochs"),
             (TrainSettings { batch_size: 1, ..defaults() }, "batch_size is 1"),
             (TrainSettings { max_minutes: -1.0, ..defaults() }, "max_minutes is -1"),
+            (TrainSettings { teacher_margin: Some(f64::NAN), ..defaults() }, "teacher_margin is NaN"),
+            (TrainSettings { teacher_temperature: Some(0.0), ..defaults() }, "teacher_temperature is 0"),
         ] {
             assert!(bad.check().unwrap_err().to_string().contains(name), "{name}");
         }
         defaults().check().unwrap();
         assert!(defaults().objective().unwrap().describe().contains("20"));
         assert!(TrainSettings { loss: "hinge".into(), ..defaults() }.objective().err().unwrap().to_string().contains("hinge"));
+    }
+
+    #[test]
+    fn a_teacher_and_what_is_said_of_it_must_fit_the_loss() {
+        let settings: TrainSettings =
+            toml::from_str("teacher = \"minilm\"\nteacher_margin = 0.05\nteacher_margin_kind = \"relative\"").unwrap();
+        assert_eq!((settings.teacher.as_deref(), settings.teacher_margin_kind), (Some("minilm"), MarginKind::Relative));
+        assert_eq!(settings.teacher_filter().relative_margin, Some(0.05));
+        settings.objective().unwrap();
+        assert_eq!(toml::from_str::<TrainSettings>(&toml::to_string(&settings).unwrap()).unwrap(), settings);
+        let gist = TrainSettings { teacher_margin: None, teacher_margin_kind: MarginKind::Absolute, ..settings.clone() };
+        assert_eq!(gist.teacher_filter().absolute_margin, Some(0.0));
+
+        let kl = TrainSettings { loss: "kl".into(), teacher_margin: None, ..settings.clone() };
+        assert_eq!(kl.objective().unwrap().describe(), "DistillKL(temperature 0.05, teacher temperature 0.05, cosine)");
+        for (bad, words) in [
+            (TrainSettings { teacher: None, ..kl.clone() }, "DistillKL(temperature 0.05, teacher temperature 0.05, cosine) learns"),
+            (TrainSettings { loss: "margin-mse".into(), ..settings.clone() }, "turns no candidate away"),
+            (TrainSettings { teacher_temperature: Some(2.0), ..settings.clone() }, "teacher_temperature is 2"),
+            (TrainSettings { teacher: None, ..settings.clone() }, "teacher_margin is 0.05, and no teacher"),
+            (TrainSettings { teacher_temperature: Some(2.0), ..TrainSettings::default() }, "no teacher is named"),
+        ] {
+            let message = bad.objective().err().unwrap().to_string();
+            assert!(message.contains(words), "{message}");
+        }
     }
 }

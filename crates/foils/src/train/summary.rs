@@ -64,6 +64,9 @@ pub struct NegativesSeen {
     pub others: f64,
     /// Candidates masked because their text equals a positive of the anchor.
     pub masked: f64,
+    /// Other candidates masked because the teacher finds them too near ([`super::TrainSettings::teacher`]).
+    #[serde(default)]
+    pub masked_by_teacher: f64,
     /// What the loss really saw: in_batch + own + others (masked ones already taken off).
     pub effective: f64,
 }

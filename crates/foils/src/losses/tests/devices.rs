@@ -9,16 +9,18 @@ fn values_and_gradients_are_those_of_the_cpu() {
     let name: DeviceName = std::env::var("FOILS_TEST_DEVICE").map_or(DeviceName::Cpu, |name| name.parse().unwrap());
     let (here, there) = (Device::flex().autodiff(), name.open().unwrap().autodiff());
     let (n, m, dim) = (13, 37, 8);
-    let targets =
-        Targets { positive: (0..n as u32).map(|i| i % 5).collect(), excluded: (0..n as u32).map(|i| vec![7 + i, 30 - i / 2]).collect() };
-    for wanted in ["mnrl", "infonce", "dcl", "dclw"] {
+    let targets = Targets::new((0..n as u32).map(|i| i % 5).collect(), (0..n as u32).map(|i| vec![7 + i, 30 - i / 2]).collect());
+    let teacher = wave(n * m, 0.53).into_iter().map(|t| t as f32).collect();
+    let targets = Targets { teacher, ..targets };
+    for wanted in NAMES {
         let by = |device: &Device, compute| {
             let options = Options { compute, ..Options::default() };
             let loss: Box<dyn RankingLoss> = match wanted {
                 "mnrl" => Box::new(MultipleNegativesRanking::new(20.0).unwrap().options(options)),
                 "infonce" => Box::new(InfoNce::new(0.1).unwrap().symmetric(true).options(options)),
                 "dcl" => Box::new(Dcl::new(0.1).unwrap().options(options)),
-                _ => Box::new(Dclw::new(0.1, 0.5).unwrap().options(options)),
+                "dclw" => Box::new(Dclw::new(0.1, 0.5).unwrap().options(options)),
+                other => by_name(other, &LossSettings::default()).unwrap(),
             };
             let leaf = |rows: usize, step: f64| {
                 let values: Vec<f32> = wave(rows * dim, step).into_iter().map(|v| v as f32).collect();

@@ -1,11 +1,17 @@
 //! The kernel and tensor operations give the same loss and gradients; gradients are right; bad input is refused.
 
 mod devices;
+mod distillation;
 mod pairs;
 mod ranking;
 
 use super::*;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+
+/// What sentence-transformers gives: `tests/peers/distillation.py`.
+pub(crate) fn recorded() -> serde_json::Value {
+    crate::files::read_json(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/peers/distillation.json"))).unwrap()
+}
 
 fn leaf(rows: &[f64], dim: usize) -> Tensor<2> {
     let data = TensorData::new(rows.to_vec(), [rows.len() / dim, dim]);

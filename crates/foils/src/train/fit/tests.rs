@@ -314,6 +314,7 @@ fn a_run_goes_on_from_its_last_checkpoint() {
             let started =
                 fit(model.as_mut(), &train, &validation, &Plain, &other, &RunFiles { logs: None, checkpoints: Some(&checkpoints) });
             assert_ne!(started.unwrap().steps[0].loss, expected.steps[0].loss);
+            assert_eq!(files(), 2, "both are its own");
             checkpoints.forget().unwrap();
             assert!(!checkpoints.folder.exists());
         }

@@ -6,7 +6,8 @@ use crate::data::{Collection, Embeddings, Example};
 use crate::diagnostics::{ScoreReport, ScoreSettings, gather, score_embedded};
 use crate::metrics::{EvaluateSettings, Evaluated, Vectors, evaluate};
 use crate::models::{self, Encoder, LoadOptions, Trainable, embed_collection};
-use crate::negatives::{MineSummary, mine};
+use crate::negatives::{MineSummary, Miner};
+use crate::train::teacher::load_teacher;
 use crate::train::{RunFiles, TrainSettings, TrainSummary, fit};
 use crate::{Error, Result};
 
@@ -19,16 +20,19 @@ pub struct Tuner<'a> {
     training: Collection,
     queries: Embeddings,
     documents: Embeddings,
+    /// A teacher's vectors of the same queries and documents.
+    teacher: Option<(Embeddings, Embeddings)>,
 }
 
 impl<'a> Tuner<'a> {
-    /// Loads the encoder and embeds the training queries and documents with it, once.
+    /// Loads the encoder and the teacher, if it is an encoder too, and embeds the training queries and documents with them, once.
     ///
     /// # Errors
     /// When the encoder cannot be loaded, or a text cannot be embedded.
     pub fn new(data: &'a TuneData, settings: &'a TuneSettings) -> Result<Self> {
         settings.mine.validate()?;
         settings.train.check()?;
+        settings.train.objective()?;
         let options = LoadOptions {
             seed: settings.seed,
             lora: settings.lora.clone(),
@@ -41,7 +45,8 @@ impl<'a> Tuner<'a> {
         let (mut encoder, training) = (encoder?, training?);
         encoder.to_device(&settings.train.device.open()?);
         let (queries, documents) = embed_collection(&*encoder, &training)?;
-        Ok(Self { data, settings, untuned: encoder.snapshot(), encoder, training, queries, documents })
+        let teacher = load_teacher(&of_the_run(&settings.train, settings))?.map(|t| embed_collection(&*t, &training)).transpose()?;
+        Ok(Self { data, settings, untuned: encoder.snapshot(), encoder, training, queries, documents, teacher })
     }
 
     /// A digest of what the results of these settings depend on: they, the data and the encoder.
@@ -65,10 +70,22 @@ impl<'a> Tuner<'a> {
     /// pairs as they were read, with the negatives that the file had.
     ///
     /// # Errors
-    /// As [`mine`].
+    /// As [`Miner::run`], and when the teacher is scores that mined negatives do not have.
     pub fn examples(&self, strategy: &Strategy) -> Result<(Vec<Example>, Option<MineSummary>)> {
         let Some(settings) = &strategy.mine else { return Ok((self.data.train.clone(), None)) };
-        let mined = mine(&self.training, Some((&self.queries, &self.documents)), settings)?;
+        if self.settings.train.teacher.as_deref() == Some(TrainSettings::SCORES_OF_THE_FILE) {
+            let message = "the teacher `file` is the scores of the pairs that were given, and mined negatives are others: train in-batch only, \
+                           or with an encoder as the teacher";
+            return Err(Error::invalid(message));
+        }
+        let mut miner = Miner::new(&self.training, settings).with_vectors(&self.queries, &self.documents);
+        if let Some((queries, documents)) = &self.teacher {
+            miner = miner.with_teacher_vectors(queries, documents);
+        }
+        let mut mined = miner.run()?;
+        if self.teacher.is_some() {
+            mined.summary.settings["teacher"] = self.settings.train.teacher.clone().into();
+        }
         Ok((mined.examples(&self.training).collect(), Some(mined.summary)))
     }
 
@@ -89,7 +106,7 @@ impl<'a> Tuner<'a> {
     pub fn train(&mut self, examples: &[Example], settings: &TrainSettings, files: &RunFiles) -> Result<TrainSummary> {
         self.encoder.restore(&self.untuned)?;
         let loss = settings.objective()?;
-        let settings = TrainSettings { seed: self.settings.seed, ..settings.clone() };
+        let settings = of_the_run(settings, self.settings);
         fit(&mut *self.encoder, examples, &self.data.validation, &*loss, &settings, files)
     }
 
@@ -110,4 +127,9 @@ impl<'a> Tuner<'a> {
     fn vectors(&self, collection: &Collection) -> Result<(Embeddings, Embeddings)> {
         embed_collection(&*self.encoder, collection)
     }
+}
+
+/// The settings of a training with the seed and the cache of the run.
+fn of_the_run(train: &TrainSettings, run: &TuneSettings) -> TrainSettings {
+    TrainSettings { seed: run.seed, embedding_cache: run.embedding_cache.clone(), ..train.clone() }
 }
