@@ -1,5 +1,5 @@
 //! Long runs. `foils train` and `foils mine` killed at any moment: the same command, started again, goes on and ends with the bytes of
-//! an undisturbed run. `foils mine --memory`: the process's own memory stays under the limit.
+//! an undisturbed run; so does a comparison. `foils mine --memory`: the process's own memory stays under the limit.
 
 mod common;
 
@@ -56,8 +56,7 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
         if path.is_dir() {
             found.extend(contents(&path).into_iter().map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)));
         } else if name == "train.json" {
-            let mut value: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-            value["seconds"] = Value::Null;
+            let value = without_seconds(serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap());
             found.push((name, value.to_string().into_bytes()));
         } else {
             found.push((name, std::fs::read(&path).unwrap()));
@@ -139,6 +138,54 @@ fn mining_goes_on_after_any_kill() {
         );
         assert!(with_blocks > 0, "none was killed after its first block");
     }
+}
+
+/// Without what depends on the clock.
+fn without_seconds(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(map) => {
+            map.remove("seconds");
+            map.values_mut().for_each(|v| *v = without_seconds(v.take()));
+        }
+        Value::Array(list) => list.iter_mut().for_each(|v| *v = without_seconds(v.take())),
+        _ => {}
+    }
+    value
+}
+
+#[test]
+fn a_comparison_goes_on_from_its_trainings_and_not_from_those_of_other_settings() {
+    let home = Home::new();
+    let lines: Vec<String> = (240..320).map(|i| common::pair(i).to_string()).collect();
+    std::fs::write(home.path("test.jsonl"), lines.join("\n")).unwrap();
+    let arguments = |out: &str, negatives: &str| -> Vec<String> {
+        let (train, validation, test, start, out) =
+            (home.text("train.jsonl"), home.text("held-out.jsonl"), home.text("test.jsonl"), home.text("start"), home.text(out));
+        let fixed = ["tune", &train, "--validation", &validation, "--test", &test, "--encoder", &start, "--out", &out, "-n", negatives];
+        let more = ["--compare", "3", "--ways", "in-batch,bm25,random", "--judges", "eci", "--epochs", "20", "--batch-size", "16"];
+        fixed.iter().chain(&more).map(|a| (*a).to_owned()).collect()
+    };
+    let result = |out: &str| without_seconds(serde_json::from_slice(&std::fs::read(home.path(out).join("compare.json")).unwrap()).unwrap());
+    finish(&refs(&arguments("undisturbed", "3")));
+    let trained = |out: &str| -> usize {
+        let part = std::fs::read(home.path(out).join("compare.part.json")).unwrap_or_default();
+        serde_json::from_slice::<Value>(&part).map_or(0, |part| part["trained"].as_array().unwrap().len())
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_foils"));
+    let mut child = command.args(arguments("killed", "3")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while trained("killed") < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "it was done before it could be killed");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Others must not be taken for these: with other negatives it begins anew.
+    std::fs::create_dir(home.path("other")).unwrap();
+    std::fs::copy(home.path("killed/compare.part.json"), home.path("other/compare.part.json")).unwrap();
+    assert!(!finish(&refs(&arguments("other", "2"))).contains("going on"));
+    assert_ne!(result("other"), result("undisturbed"));
+    assert!(finish(&refs(&arguments("killed", "3"))).contains("going on after"));
+    assert_eq!(result("killed"), result("undisturbed"));
+    assert!(!home.path("killed/compare.part.json").exists() && !home.path("killed/checkpoints").exists());
 }
 
 /// Runs to the end; the most memory that the process had to itself, in bytes.

@@ -185,7 +185,7 @@ fn scores_in_the_file_are_a_teacher_too() {
     fails(&refs(&home.train("never", &learn)), &["train.jsonl:5", "inf is not a finite number"]);
     write(&|_, _| {});
     fails(&refs(&home.train("never", &[&learn[..], &["--negatives-per-anchor", "0"]].concat())), &["nothing to learn"]);
-    assert!(!home.path("never").exists());
+    assert!(!home.path("never").exists() && !home.path("never-logs").exists());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use foils::data::Embeddings;
 use foils::data::formats::vectors::MappedEmbeddings;
+use foils::own_memory;
 use foils::search::{Similarity, top_k_mapped};
 use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,12 +21,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     write(&path, rows)?;
     let queries = Embeddings::new(DIM, (0..QUERIES).flat_map(row).collect())?;
     let documents = MappedEmbeddings::open(&path, None)?;
-    let (before, start, done) = (own_memory(), Instant::now(), AtomicBool::new(false));
+    let own = || own_memory().unwrap_or(0);
+    let (before, start, done) = (own(), Instant::now(), AtomicBool::new(false));
     let (found, most) = std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
             let mut most = 0;
             while !done.load(Ordering::Relaxed) {
-                most = most.max(own_memory());
+                most = most.max(own());
                 std::thread::sleep(Duration::from_millis(5));
             }
             most
@@ -66,14 +68,4 @@ fn write(path: &std::path::Path, rows: usize) -> std::io::Result<()> {
         }
     }
     file.into_inner()?.sync_all()
-}
-
-/// The memory of its own that this process has, in bytes: all of it but files. 0 where the system does not tell.
-fn own_memory() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kilobytes = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse::<usize>().ok()
-    };
-    (kilobytes("RssAnon:").unwrap_or(0) + kilobytes("VmSwap:").unwrap_or(0)) << 10
 }

@@ -77,7 +77,11 @@ pub fn forget(folder: &Path) -> Result<()> {
     let names = entries.map(|entry| entry.map(|e| e.file_name().to_string_lossy().into_owned())).collect::<std::io::Result<Vec<_>>>();
     let names = names.map_err(Error::io("read the folder", folder))?;
     if let Some(name) = names.iter().find(|n| *n != RUN && !n.starts_with("block-") && !n.starts_with(files::TEMPORARY_PREFIX)) {
-        return Err(Error::file(folder, None, format!("has {name:?} in it, which mining did not write there: choose another folder")));
+        return Err(Error::file(
+            folder,
+            None,
+            format!("has {name:?} in it, which mining did not write there: move that away, or choose another output"),
+        ));
     }
     std::fs::remove_dir_all(folder).map_err(Error::io("remove", folder))
 }

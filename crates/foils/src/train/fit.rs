@@ -70,12 +70,12 @@ pub fn fit(
     }
     let documents_from = prepare(model, set.texts())?;
     let validation = validation.with_documents_from(documents_from);
-    let log = run_files.logs.map(EventWriter::create).transpose()?;
     clock.lap("prepare");
     let teacher = Teacher::new(settings, loss, train, &set)?;
     if teacher.is_some() {
         clock.lap("teacher");
     }
+    let log = run_files.logs.map(EventWriter::create).transpose()?;
     let mut run = Run {
         untuned: model.snapshot(),
         best: None,

@@ -4,6 +4,7 @@ use super::judge::{by_eci, entrant, line_up, race};
 use super::strategies::WAYS;
 use super::{Judge, TuneData, TuneSettings, Tuner};
 use crate::metrics::{RankAgreement, rank_agreement};
+use crate::negatives::MineSettings;
 use crate::train::{Checkpoints, RunFiles};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
@@ -144,7 +145,8 @@ pub fn compare(
         let mut tuner = Tuner::new(data, &settings)?;
         if done.run.is_empty() {
             // Without the seed, which each result has.
-            let digest = format!("{:032x}", tuner.digest(&TuneSettings { seed: 0, mine: Default::default(), ..settings.clone() })?);
+            let mine = MineSettings { seed: 0, ..settings.mine.clone() };
+            let digest = format!("{:032x}", tuner.digest(&TuneSettings { seed: 0, mine, ..settings.clone() })?);
             done = files::read_json::<Done>(&part).ok().filter(|done| done.run == digest).unwrap_or_default();
             if !done.trained.is_empty() {
                 say(&format!("going on after {} trainings", done.trained.len()));
