@@ -5,6 +5,7 @@ mod autodiff;
 mod baselines_contrastive;
 mod baselines_mining;
 mod case;
+mod contrastive_behaviour;
 mod dcl;
 mod eci;
 mod ranking_losses;

@@ -12,6 +12,7 @@ pub fn functions() -> HashMap<&'static str, Function> {
     let tables: [&[(&'static str, Function)]; _] = [
         super::baselines_contrastive::FUNCTIONS,
         super::baselines_mining::FUNCTIONS,
+        super::contrastive_behaviour::FUNCTIONS,
         super::dcl::FUNCTIONS,
         super::eci::FUNCTIONS,
         super::ranking_losses::FUNCTIONS,

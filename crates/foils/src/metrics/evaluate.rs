@@ -216,13 +216,8 @@ impl Seen {
 
 /// 40 bins of 0.05 over the range of a cosine.
 fn histogram(similarities: impl Iterator<Item = f32>) -> Histogram {
-    const BINS: usize = 40;
-    let mut histogram = Histogram { low: -1.0, high: 1.0, counts: vec![0; BINS] };
-    for s in similarities {
-        // Rounding may carry a cosine just beyond 1; the cast takes what is below the range to 0.
-        let bin = (f64::from(s) + 1.0) / 2.0 * BINS as f64;
-        histogram.counts[(bin as usize).min(BINS - 1)] += 1;
-    }
+    let mut histogram = Histogram::new(-1.0, 1.0, 40);
+    similarities.for_each(|s| histogram.add(s.into()));
     histogram
 }
 

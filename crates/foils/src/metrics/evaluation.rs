@@ -1,5 +1,6 @@
 //! Held-out queries before and after training: `eval.json`.
 
+use super::Histogram;
 use serde::{Deserialize, Serialize};
 
 /// A mean with its 95 % bootstrap interval.
@@ -43,17 +44,6 @@ pub struct Mover {
     pub top_before: String,
     /// The text of the document ranked first after.
     pub top_after: String,
-}
-
-/// Counts of cosine similarities in equal bins.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Histogram {
-    /// Lower end of the first bin.
-    pub low: f64,
-    /// Upper end of the last bin.
-    pub high: f64,
-    /// Counts, one a bin.
-    pub counts: Vec<u64>,
 }
 
 /// The evaluation of one or two encoders on the same held-out queries.

@@ -88,7 +88,8 @@ fn vote<T: Real>(similarities: &[T], k: usize, labels: &[i64], temperature: f64,
     (scores, best)
 }
 
-fn unit_rows<T: Row>(name: &str, rows: &[T], dim: usize) -> Result<Vec<T>> {
+/// `rows` `[n, dim]` divided by their norms; a zero row stays zero.
+pub(crate) fn unit_rows<T: Row>(name: &str, rows: &[T], dim: usize) -> Result<Vec<T>> {
     if dim == 0 || !rows.len().is_multiple_of(dim) {
         return Err(Error::invalid(format!("{name}: {} values do not fill rows of {dim}", rows.len())));
     }

@@ -1,10 +1,12 @@
-//! How good is a ranking, and do two rankings agree? Rank metrics with their bootstrap intervals.
+//! How good is a ranking, and do two rankings agree? Rank metrics with their bootstrap intervals; probes of frozen features.
 
 mod agreement;
 mod bootstrap;
 mod evaluate;
 mod evaluation;
+mod histogram;
 mod knn;
+mod linear_probe;
 mod ranking;
 mod run;
 mod student;
@@ -13,8 +15,11 @@ pub use agreement::{RankAgreement, rank_agreement};
 pub use bootstrap::Bootstrap;
 pub(crate) use evaluate::check_embeddings;
 pub use evaluate::{EvaluateSettings, Evaluated, Vectors, evaluate, evaluate_rankings};
-pub use evaluation::{Comparison, Evaluation, Histogram, Interval, Mover};
+pub use evaluation::{Comparison, Evaluation, Interval, Mover};
+pub use histogram::Histogram;
+pub(crate) use knn::unit_rows;
 pub use knn::{KnnPrediction, KnnSettings, knn_predict};
+pub use linear_probe::{LinearProbe, ProbeSettings};
 pub use ranking::{Gain, MapDenominator, PerQuery, RankMetrics, RetrievalSettings, of_run, retrieval_metrics};
 pub use run::{JudgedRun, judged_run};
 pub use student::{SampleMean, sample_mean};

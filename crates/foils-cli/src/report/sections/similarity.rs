@@ -1,6 +1,6 @@
 //! How far positives and hard negatives lie apart, before and after.
 
-use super::super::charts::{Figure, bin, density, hover, mark, side_by_side, steps, total};
+use super::super::charts::{Figure, density, hover, mark, side_by_side, steps};
 use super::super::html::{Html, count, fixed, percent};
 use super::super::scale::Scale;
 use foils::metrics::{Evaluation, Histogram};
@@ -10,13 +10,13 @@ const LOOK: &str = "Look for the two shapes moving apart: the less they overlap,
 pub fn body(eval: &Evaluation) -> Html {
     let pairs: Vec<(&Histogram, &Histogram)> = eval.positive_similarity.iter().zip(&eval.negative_similarity).collect();
     let drawn: Vec<&Histogram> = pairs.iter().flat_map(|(p, n)| [*p, *n]).collect();
-    if drawn.is_empty() || drawn.iter().any(|h| total(h) == 0 || h.high <= h.low) {
+    if drawn.is_empty() || drawn.iter().any(|h| h.total() == 0 || h.high <= h.low) {
         return Html::from("<p class=\"missing\">No similarities were counted.</p>", &[]);
     }
     // The ends that no pair reaches would only squeeze the rest.
     let filled = drawn.iter().flat_map(|h| filled_ends(h));
     let x = Scale::tight(filled, 7);
-    let tallest = drawn.iter().flat_map(|h| h.counts.iter().map(|&n| density(h, n, total(h))));
+    let tallest = drawn.iter().flat_map(|h| h.counts.iter().map(|&n| density(h, n, h.total())));
     // Head room for the labels of the means.
     let y = Scale::nice(tallest.chain([0.0]).map(|v| v * 1.18), 4);
     let names: &[&str] =
@@ -28,7 +28,7 @@ pub fn body(eval: &Evaluation) -> Html {
 }
 
 fn figure(title: &str, positive: &Histogram, negative: &Histogram, x: &Scale, y: &Scale) -> Html {
-    let (above, below) = (mean(positive), mean(negative));
+    let (above, below) = (positive.mean(), negative.mean());
     let mut shapes = steps("negative", negative, x, y);
     shapes.add(&steps("positive", positive, x, y));
     let mut marks = mark("positive", above, &format!("mean {}", fixed(above, 2)), above >= below, 0, x);
@@ -37,17 +37,17 @@ fn figure(title: &str, positive: &Histogram, negative: &Histogram, x: &Scale, y:
         "<table><thead><tr><th scope=\"col\">Cosine similarity</th><th scope=\"col\">Positives</th><th scope=\"col\">Hard negatives</th></tr></thead><tbody>",
         &[],
     );
-    if same_bins(positive, negative) {
+    if positive.same_bins(negative) {
         for (i, (&p, &n)) in positive.counts.iter().zip(&negative.counts).enumerate().filter(|(_, (p, n))| **p > 0 || **n > 0) {
-            let (low, high) = bin(positive, i);
+            let (low, high) = positive.bin(i);
             let (range, p, n) = (format!("{} to {}", fixed(low, 2), fixed(high, 2)), count(p), count(n));
             marks.add(&hover(low, high, &format!("{range}: {p} positives, {n} hard negatives"), x));
             numbers.put("<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td><td class=\"number\">{}</td></tr>", &[&range, &p, &n]);
         }
     }
-    numbers.put("<tr><th scope=\"row\">All</th><td class=\"number\">{}</td>", &[&count(total(positive))]);
-    numbers.put("<td class=\"number\">{}</td></tr></tbody></table>", &[&count(total(negative))]);
-    let shared = overlap(positive, negative).map(|o| format!(" They overlap by {}.", percent(o))).unwrap_or_default();
+    numbers.put("<tr><th scope=\"row\">All</th><td class=\"number\">{}</td>", &[&count(positive.total())]);
+    numbers.put("<td class=\"number\">{}</td></tr></tbody></table>", &[&count(negative.total())]);
+    let shared = positive.overlap(negative).map(|o| format!(" They overlap by {}.", percent(o))).unwrap_or_default();
     Figure {
         title,
         look: LOOK,
@@ -66,8 +66,8 @@ fn figure(title: &str, positive: &Histogram, negative: &Histogram, x: &Scale, y:
 
 /// What the figures show, in a sentence.
 fn sentence(pairs: &[(&Histogram, &Histogram)]) -> String {
-    let gap = |(p, n): &(&Histogram, &Histogram)| mean(p) - mean(n);
-    let shared = |(p, n): &(&Histogram, &Histogram)| overlap(p, n).map(percent);
+    let gap = |(p, n): &(&Histogram, &Histogram)| p.mean() - n.mean();
+    let shared = |(p, n): &(&Histogram, &Histogram)| p.overlap(n).map(percent);
     match pairs {
         [before, after, ..] => {
             let (before_gap, after_gap) = (side(gap(before)), side(gap(after)));
@@ -87,27 +87,11 @@ fn side(gap: f64) -> String {
     format!("{} {}", fixed(gap.abs(), 3), if gap < 0.0 { "below" } else { "above" })
 }
 
-/// The mean, as well as bins know it.
-fn mean(h: &Histogram) -> f64 {
-    let sum: f64 = h.counts.iter().enumerate().map(|(i, &n)| n as f64 * (bin(h, i).0 + bin(h, i).1) / 2.0).sum();
-    sum / total(h).max(1) as f64
-}
-
 /// Outer ends of the first and the last bin that is not empty.
 fn filled_ends(h: &Histogram) -> [f64; 2] {
     let first = h.counts.iter().position(|&n| n > 0).unwrap_or(0);
     let last = h.counts.iter().rposition(|&n| n > 0).unwrap_or(0);
-    [bin(h, first).0, bin(h, last).1]
-}
-
-fn same_bins(a: &Histogram, b: &Histogram) -> bool {
-    a.low == b.low && a.high == b.high && a.counts.len() == b.counts.len()
-}
-
-/// The area that two histograms of area 1 share; defined for equal bins only.
-fn overlap(a: &Histogram, b: &Histogram) -> Option<f64> {
-    let (all_a, all_b) = (total(a) as f64, total(b) as f64);
-    same_bins(a, b).then(|| a.counts.iter().zip(&b.counts).map(|(&x, &y)| (x as f64 / all_a).min(y as f64 / all_b)).sum())
+    [h.bin(first).0, h.bin(last).1]
 }
 
 #[cfg(test)]
@@ -115,13 +99,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overlap_and_mean_come_from_the_bins() {
-        let histogram = |counts: &[u64]| Histogram { low: 0.0, high: 1.0, counts: counts.to_vec() };
-        let (a, b) = (histogram(&[0, 10, 10, 0]), histogram(&[3, 1, 0, 0]));
-        assert_eq!(overlap(&a, &a), Some(1.0));
-        assert_eq!(overlap(&a, &b), Some(0.25));
-        assert_eq!(overlap(&a, &histogram(&[1])), None);
-        assert_eq!((mean(&a), mean(&b)), (0.5, 0.1875));
-        assert_eq!(filled_ends(&a), [0.25, 0.75]);
+    fn empty_ends_are_not_drawn() {
+        let h = Histogram { low: 0.0, high: 1.0, counts: vec![0, 10, 10, 0] };
+        assert_eq!(filled_ends(&h), [0.25, 0.75]);
     }
 }
