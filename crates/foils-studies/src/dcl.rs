@@ -4,18 +4,16 @@
 //! negatives q is small as soon as the positive is easy, and attraction and repulsion vanish together. DCL takes the positive
 //! out of the denominator, which sets q to 1. So its gain should be largest at the smallest batch.
 
+use crate::images::{ImageData, Rows, search};
 use crate::study::{Baseline, Better, Claim, Context, Outcome, Study};
 use burn::module::Module;
-use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{DType, Device, Tensor};
 use foils::Result;
 use foils::data::images::{Augment, Images};
-use foils::data::registry;
 use foils::diagnostics::npc_multiplier;
 use foils::losses::{Dcl, InfoNce, NtXent, RankingLoss, Targets};
-use foils::metrics::{KnnSettings, knn_predict};
 use foils::models::image::{Body, ImageEncoder, batch};
-use foils::seed;
+use foils::train::SelfSupervised;
 
 /// The study.
 pub const STUDY: Study = Study {
@@ -40,32 +38,23 @@ pub const STUDY: Study = Study {
 const BATCHES: [usize; 3] = [8, 32, 256];
 const RATES: [f64; 5] = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2];
 const TEMPERATURE: f64 = 0.1;
-const VIEWS: Augment = Augment { crop: (0.3, 1.0), shift: 0, flip: 0.5, blur: 0.0, gain: 0.4, brightness: 0.2, noise: 0.1, erase: 0.0 };
+const VIEWS: Augment = Augment { crop: (0.3, 1.0), flip: 0.5, gain: 0.4, brightness: 0.2, noise: 0.1, ..Augment::NONE };
 
-#[derive(Clone, Copy)]
-enum Loss {
-    NtXent,
-    Dcl,
-}
-
-struct Data {
-    train: Images,
-    validation: Images,
-    test: Images,
-}
+const LOSSES: [&str; 2] = ["NT-Xent", "DCL"];
 
 fn run(context: &Context, seed: u64) -> Result<Outcome> {
-    let data = context.once("data", || load(context))?;
-    let rates = context.once("learning rates", || search(context, &data))?;
+    let data = context.once("data", || ImageData::fashion_mnist(context))?;
+    let rates = context.once("learning rates", || search_rates(context, &data))?;
     let mut outcome = Outcome::default();
-    outcome.measure("accuracy of raw pixels", raw_pixels(&data)?);
-    outcome.measure("accuracy, untrained", accuracy(&untrained(&data, seed)?, &data.train, &data.test)?);
+    outcome.measure("accuracy of raw pixels", Rows::pixels(&data.train)?.knn_accuracy(&Rows::pixels(&data.test)?)?);
+    let untrained = ImageEncoder::new(Body::Conv, data.train.shape(), 64, seed, &Device::flex())?;
+    outcome.measure("accuracy, untrained", accuracy(&untrained, &data.train, &data.test)?);
 
     let (mut late_q, mut largest_error) = (Vec::new(), 0.0f64);
     for (batch, best) in BATCHES.into_iter().zip(rates.iter()) {
-        let epochs = context.pick(3, 6);
-        let coupled = train(context, &data.train, Loss::NtXent, batch, best[0], epochs, seed)?;
-        let decoupled = train(context, &data.train, Loss::Dcl, batch, best[1], epochs, seed)?;
+        let recipe = |rate| recipe(batch, rate, context.pick(3, 6), seed);
+        let coupled = train(context, &data.train, LOSSES[0], &recipe(best[0]))?;
+        let decoupled = train(context, &data.train, LOSSES[1], &recipe(best[1]))?;
         let of = |encoder| accuracy(encoder, &data.train, &data.test);
         let (with_nt_xent, with_dcl) = (of(&coupled.encoder)?, of(&decoupled.encoder)?);
         outcome.measure(format!("accuracy of NT-Xent, batch {batch}"), with_nt_xent);
@@ -73,9 +62,7 @@ fn run(context: &Context, seed: u64) -> Result<Outcome> {
         outcome.measure(format!("gain of DCL, batch {batch}"), with_dcl - with_nt_xent);
         outcome.measure(format!("q late in training, batch {batch}"), coupled.late_q);
         late_q.push(coupled.late_q);
-        let [z1, z2] = views(&data.test, &(0..32).collect::<Vec<_>>(), seed, 0, &context.device()?)?
-            .map(|x| coupled.encoder.valid().forward(x).projections);
-        largest_error = largest_error.max(coupling_error(z1, z2)?);
+        largest_error = largest_error.max(coupling_error(&coupled.encoder, &data.test, seed)?);
     }
 
     let identity = "for each anchor, gradient of InfoNCE = q × gradient of DCL, to 1e-10 in f64";
@@ -86,38 +73,20 @@ fn run(context: &Context, seed: u64) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Validation images are taken from the training part, so that the test part is seen once, at the end.
-fn load(context: &Context) -> Result<Data> {
-    let all = registry::fashion_mnist()?;
-    let (n, held_out) = (context.pick(10_000, 2_000), context.pick(2_000, 500));
-    let sample = all.train.balanced_sample(n + held_out, 0)?;
-    let rows: Vec<u32> = (0..(n + held_out) as u32).collect();
-    let (train, validation) = rows.split_at(n);
-    Ok(Data { train: sample.select(train)?, validation: sample.select(validation)?, test: all.test.balanced_sample(held_out, 0)? })
+fn recipe(batch: usize, learning_rate: f64, epochs: usize, seed: u64) -> SelfSupervised {
+    let views = vec![VIEWS; 2];
+    SelfSupervised { body: Body::Conv, projections: 64, views, batch, epochs, learning_rate, keys: None, seed }
 }
 
-/// For each batch size the best learning rates of NT-Xent and of DCL: as many tries for each, with seed 0 and one epoch,
-/// judged on validation images.
-fn search(context: &Context, data: &Data) -> Result<Vec<[f64; 2]>> {
-    if context.pick(false, true) {
-        return Ok(vec![[RATES[2]; 2]; BATCHES.len()]);
-    }
-    let mut chosen = Vec::new();
-    for batch in BATCHES {
-        let mut best = [(0.0, 0.0); 2];
-        for (loss, best) in [Loss::NtXent, Loss::Dcl].into_iter().zip(&mut best) {
-            for rate in RATES {
-                let trained = train(context, &data.train, loss, batch, rate, 1, 0)?;
-                let accuracy = accuracy(&trained.encoder, &data.train, &data.validation)?;
-                if accuracy > best.0 {
-                    *best = (accuracy, rate);
-                }
-            }
-        }
-        context.note(format!("learning rates, batch {batch}"), serde_json::json!({ "NT-Xent": best[0].1, "DCL": best[1].1 }))?;
-        chosen.push(best.map(|(_, rate)| rate));
-    }
-    Ok(chosen)
+/// For each batch size the best learning rates of [`LOSSES`], with seed 0 and one epoch, judged on validation images.
+fn search_rates(context: &Context, data: &ImageData) -> Result<Vec<Vec<f64>>> {
+    let of_batch = |batch| {
+        search(context, format!("learning rates, batch {batch}"), &LOSSES, &RATES, |loss, rate| {
+            let trained = train(context, &data.train, loss, &recipe(batch, rate, 1, 0))?;
+            accuracy(&trained.encoder, &data.train, &data.validation)
+        })
+    };
+    BATCHES.into_iter().map(of_batch).collect()
 }
 
 struct Trained {
@@ -126,55 +95,34 @@ struct Trained {
     late_q: f64,
 }
 
-/// Adam with a learning rate that falls to 0 along a cosine. Weights, order of the images and views depend on the seed and not
-/// on the loss, so that two losses are compared pair by pair.
-fn train(context: &Context, images: &Images, loss: Loss, batch: usize, rate: f64, epochs: usize, seed: u64) -> Result<Trained> {
-    let device = context.device()?;
-    let mut encoder = ImageEncoder::new(Body::Conv, images.shape(), 64, seed, &device)?;
-    let mut adam = AdamConfig::new().with_epsilon(1e-8).init();
+fn train(context: &Context, images: &Images, loss: &str, recipe: &SelfSupervised) -> Result<Trained> {
     let (nt_xent, dcl) = (NtXent::new(TEMPERATURE)?, Dcl::new(TEMPERATURE)?);
-    let steps = epochs * (images.len() / batch);
-    let name = match loss {
-        Loss::NtXent => "NT-Xent",
-        Loss::Dcl => "DCL",
-    };
-    let progress = context.progress(steps, format!("dcl, seed {seed}: {name}, batch {batch}, learning rate {rate}"));
-    let (mut late, mut step) = (Vec::new(), 0);
-    let mut order: Vec<u32> = (0..images.len() as u32).collect();
-    for epoch in 0..epochs {
-        seed::shuffle(&mut order, &mut seed::rng(seed, 2 + epoch as u64));
-        for rows in order.chunks_exact(batch) {
-            // One pass over both views: batch norm sees them together.
-            let both = encoder.forward(Tensor::cat(views(images, rows, seed, step as u64, &device)?.to_vec(), 0)).projections;
-            let [z1, z2] = both.split(batch, 0).try_into().expect("two views of one batch");
-            if steps - step <= steps.div_ceil(10) {
-                late.push(npc_multiplier(&z1, &z2, TEMPERATURE, true)?.mean());
-            }
-            let value = match loss {
-                Loss::NtXent => nt_xent.forward(z1, z2)?,
-                Loss::Dcl => dcl.forward(z1, z2)?.mul_scalar(0.5),
-            };
-            let gradients = GradientsParams::from_grads(value.backward(), &encoder);
-            let cosine = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
-            encoder = adam.step(rate * cosine, encoder, gradients);
-            step += 1;
-            progress.inc(1);
+    let SelfSupervised { batch, learning_rate, seed, .. } = recipe;
+    let doing = format!("dcl, seed {seed}: {loss}, batch {batch}, learning rate {learning_rate}");
+    let progress = context.progress(recipe.steps(images.len()), doing);
+    let mut late = Vec::new();
+    let encoder = recipe.fit(images, &context.device()?, &progress, |batch| {
+        let [z1, z2] = batch.projections()?;
+        if batch.steps - batch.step <= batch.steps.div_ceil(10) {
+            late.push(npc_multiplier(&z1, &z2, TEMPERATURE, true)?.mean());
         }
-    }
+        if loss == LOSSES[0] { nt_xent.forward(z1, z2) } else { Ok(dcl.forward(z1, z2)?.mul_scalar(0.5)) }
+    })?;
     Ok(Trained { encoder, late_q: late.iter().sum::<f64>() / late.len() as f64 })
 }
 
-/// Two random views of each image.
-fn views(images: &Images, rows: &[u32], seed: u64, step: u64, device: &Device) -> Result<[Tensor<4>; 2]> {
-    let view = |which| Ok(batch(VIEWS.views(images, rows, seed, 2 * step + which)?, rows.len(), images.shape(), device));
-    Ok([view(0)?, view(1)?])
-}
-
-/// The largest |∂InfoNCE/∂z − q ∂DCL/∂z| over all anchors and all embeddings z (anchor, positive, negatives), in f64.
-fn coupling_error(z1: Tensor<2>, z2: Tensor<2>) -> Result<f64> {
-    let device = Device::flex().autodiff();
-    let (n, dim) = (z1.dims()[0], z1.dims()[1]);
-    let values = Tensor::cat(vec![z1.inner(), z2.inner()], 0).into_data().convert::<f64>();
+/// The largest |∂InfoNCE/∂z − q ∂DCL/∂z| over two views of 32 images, all anchors and all embeddings z (anchor, positive,
+/// negatives), in f64.
+fn coupling_error(encoder: &ImageEncoder, images: &Images, seed: u64) -> Result<f64> {
+    let encoder = encoder.valid();
+    let (n, device) = (32, Device::flex().autodiff());
+    let rows: Vec<u32> = (0..n as u32).collect();
+    let view = |which| {
+        let pixels = VIEWS.views(images, &rows, seed, which)?;
+        Ok(encoder.forward(batch(pixels, n, images.shape(), &encoder.devices()[0])).projections)
+    };
+    let values = Tensor::cat(vec![view(0)?, view(1)?], 0).into_data().convert::<f64>();
+    let dim = values.shape()[1];
     let rows = Tensor::<2>::from_data(values, (&device, DType::F64));
     let [z1, z2] = rows.clone().inner().split(n, 0).try_into().expect("two views of one batch");
     let q = npc_multiplier(&z1, &z2, TEMPERATURE, true)?;
@@ -196,27 +144,7 @@ fn coupling_error(z1: Tensor<2>, z2: Tensor<2>) -> Result<f64> {
     Ok(largest)
 }
 
-fn untrained(data: &Data, seed: u64) -> Result<ImageEncoder> {
-    ImageEncoder::new(Body::Conv, data.train.shape(), 64, seed, &Device::flex())
-}
-
 /// Share of `test` whose class the 20 nearest features of `bank` give.
 fn accuracy(encoder: &ImageEncoder, bank: &Images, test: &Images) -> Result<f64> {
-    let features = |images: &Images| encoder.embed(images, |rows| images.batch(rows));
-    let ((bank_features, width), (test_features, _)) = (features(bank)?, features(test)?);
-    nearest(bank_features, bank, test_features, test, width)
-}
-
-fn raw_pixels(data: &Data) -> Result<f64> {
-    let pixels = |images: &Images| images.batch(&(0..images.len() as u32).collect::<Vec<_>>());
-    nearest(pixels(&data.train)?, &data.train, pixels(&data.test)?, &data.test, data.train.shape().iter().product())
-}
-
-/// Share of `test` that the 20 nearest rows of the bank classify rightly.
-fn nearest(bank_rows: Vec<f32>, bank: &Images, rows: Vec<f32>, test: &Images, width: usize) -> Result<f64> {
-    let labels: Vec<i64> = bank.labels().iter().map(|&l| l.into()).collect();
-    let settings = KnnSettings { k: 20, temperature: 0.1, num_classes: 10 };
-    let found = knn_predict(&rows, &bank_rows, width, &labels, &settings)?;
-    let right = found.predictions.iter().zip(test.labels()).filter(|(p, l)| **p == usize::from(**l)).count();
-    Ok(right as f64 / test.len() as f64)
+    Rows::features(encoder, bank)?.knn_accuracy(&Rows::features(encoder, test)?)
 }

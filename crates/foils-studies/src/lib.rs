@@ -4,6 +4,8 @@
 pub mod conformance;
 mod dcl;
 mod eci;
+pub mod images;
 pub mod papers;
+pub mod plot;
 pub mod report;
 pub mod study;

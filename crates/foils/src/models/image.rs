@@ -102,17 +102,34 @@ impl ImageEncoder {
     ///
     /// # Errors
     /// What `view` returns.
-    pub fn embed(&self, images: &Images, mut view: impl FnMut(&[u32]) -> Result<Vec<f32>>) -> Result<(Vec<f32>, usize)> {
+    pub fn embed(&self, images: &Images, view: impl FnMut(&[u32]) -> Result<Vec<f32>>) -> Result<(Vec<f32>, usize)> {
+        self.of_all(images, view, Self::features)
+    }
+
+    /// [`ImageEncoder::embed`] for projections: what the loss sees.
+    ///
+    /// # Errors
+    /// What `view` returns.
+    pub fn project(&self, images: &Images, view: impl FnMut(&[u32]) -> Result<Vec<f32>>) -> Result<(Vec<f32>, usize)> {
+        self.of_all(images, view, |encoder, x| encoder.forward(x).projections)
+    }
+
+    fn of_all(
+        &self,
+        images: &Images,
+        mut view: impl FnMut(&[u32]) -> Result<Vec<f32>>,
+        of: impl Fn(&Self, Tensor<4>) -> Tensor<2>,
+    ) -> Result<(Vec<f32>, usize)> {
         let encoder = self.valid();
         let device = encoder.projection.weight.val().device();
         let rows: Vec<u32> = (0..images.len() as u32).collect();
-        let mut features = Vec::new();
+        let mut values = Vec::new();
         for rows in rows.chunks(500) {
-            let x = encoder.features(batch(view(rows)?, rows.len(), images.shape(), &device));
-            features.extend(x.into_data().iter::<f32>());
+            let x = of(&encoder, batch(view(rows)?, rows.len(), images.shape(), &device));
+            values.extend(x.into_data().iter::<f32>());
         }
-        let width = features.len() / rows.len().max(1);
-        Ok((features, width))
+        let width = values.len() / rows.len().max(1);
+        Ok((values, width))
     }
 }
 

@@ -22,7 +22,7 @@ pub use embedding_cache::EmbeddingCache;
 pub use folder::{FolderWriter, ModuleEntry};
 pub use lazy_adamw::LazyAdamW;
 pub use load::{LoadOptions, load, load_with};
-pub use momentum::momentum_update;
+pub use momentum::{MomentumCopy, momentum_update};
 pub(crate) use prompts::prompted;
 pub use prompts::{Prompted, Prompts, Role};
 pub use static_encoder::StaticEncoder;
