@@ -33,4 +33,5 @@ fn what_cannot_be_reproduced_ends_with_2_and_says_why() {
     assert!(error(&["reproduce", "dcl", "--seeds", "0"]).contains("--seeds"));
     // Said before anything is run or fetched.
     assert!(error(&["reproduce", "dcl", "-o", env!("CARGO_MANIFEST_DIR")]).contains("is a folder"));
+    assert!(error(&["reproduce", "dcl", "--report", env!("CARGO_MANIFEST_DIR")]).contains("is a folder"));
 }

@@ -2,6 +2,7 @@
 //! [`Claim`]s that were fixed before any run, and a `run` that reads like a recipe and ends in an [`Outcome`] for one seed.
 //! [`Study::reproduce`] runs it over seeds and computes the verdict; nobody types it in.
 
+use crate::plot::Plot;
 use burn::tensor::Device;
 use foils::device::DeviceName;
 use foils::progress::Progress;
@@ -156,6 +157,9 @@ pub struct Outcome {
     pub measured: Vec<(String, f64)>,
     /// What must hold whatever the data: identities, monotonicities of the mechanism.
     pub checks: Vec<Check>,
+    /// What is worth seeing. The report draws those of the first seed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plots: Vec<Plot>,
 }
 
 /// Something that must hold. If it does not, the implementation or the paper's mathematics is wrong.
@@ -178,6 +182,11 @@ impl Outcome {
     /// Adds a check with the figures that decided it.
     pub fn check(&mut self, says: impl Into<String>, holds: bool, found: impl Into<String>) {
         self.checks.push(Check { says: says.into(), holds, found: found.into() });
+    }
+
+    /// Adds a plot.
+    pub fn plot(&mut self, plot: Plot) {
+        self.plots.push(plot);
     }
 
     fn value(&self, name: &str) -> Result<f64> {

@@ -33,6 +33,9 @@ pub struct Args {
     /// Also write the report to this JSON file.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Also write a self-contained HTML page with the plots of the study.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// Runs the command; [`Status::Failed`] when a check that must hold does not.
@@ -40,6 +43,7 @@ pub fn run(args: &Args) -> Result<Status> {
     let (study, paper) = study(&args.paper)?;
     // Opened before the run, so that a wrong path is said at once and not after minutes.
     let file = args.output.as_ref().map(AtomicFile::create).transpose()?;
+    let page = args.report.as_ref().map(AtomicFile::create).transpose()?;
     let (budget, seeds) = if args.quick { (Budget::Quick, 1) } else { (Budget::Full, 3) };
     let report = study.reproduce(args.seeds.unwrap_or(seeds).into(), budget, args.device)?;
     if let Some(mut file) = file {
@@ -47,6 +51,11 @@ pub fn run(args: &Args) -> Result<Status> {
         serde_json::to_writer_pretty(&mut file, &report).map_err(|e| foils::Error::file(&path, None, e.to_string()))?;
         file.write_all(b"\n").map_err(foils::Error::io("write", &path))?;
         file.commit()?;
+    }
+    if let Some(mut page) = page {
+        let path = page.path().to_owned();
+        page.write_all(crate::report::study::render(&report, &paper).as_bytes()).map_err(foils::Error::io("write", &path))?;
+        page.commit()?;
     }
     if args.json {
         output::json(&report)?

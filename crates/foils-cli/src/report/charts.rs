@@ -75,10 +75,10 @@ pub fn line(class: &'static str, points: impl IntoIterator<Item = (f64, f64)>, x
 
 /// The outline of a histogram down to 0, filled; heights are [`density`].
 pub fn steps(class: &'static str, histogram: &Histogram, x: &Scale, y: &Scale) -> Html {
-    let total = total(histogram);
+    let total = histogram.total();
     let mut path = format!("M{} 100", unit(x.at(histogram.low)));
     for (i, &n) in histogram.counts.iter().enumerate() {
-        let (_, end) = bin(histogram, i);
+        let (_, end) = histogram.bin(i);
         path.push_str(&format!("V{}H{}", unit(100.0 - y.at(density(histogram, n, total))), unit(x.at(end))));
     }
     path.push_str("V100Z");
@@ -91,17 +91,6 @@ fn unit(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// All counts of a histogram.
-pub fn total(histogram: &Histogram) -> u64 {
-    histogram.counts.iter().fold(0, |sum, &n| sum.saturating_add(n))
-}
-
-/// The ends of a histogram's bin.
-pub fn bin(histogram: &Histogram, index: usize) -> (f64, f64) {
-    let width = (histogram.high - histogram.low) / histogram.counts.len().max(1) as f64;
-    (histogram.low + width * index as f64, histogram.low + width * (index + 1) as f64)
-}
-
 /// Per cent of all counts for each 0.1 along the axis, so that histograms of different bins and sizes compare.
 pub fn density(histogram: &Histogram, n: u64, total: u64) -> f64 {
     let width = (histogram.high - histogram.low) / histogram.counts.len().max(1) as f64;
@@ -112,6 +101,17 @@ pub fn density(histogram: &Histogram, n: u64, total: u64) -> f64 {
 pub fn dot(class: &'static str, (px, py): (f64, f64), tooltip: &str, x: &Scale, y: &Scale) -> Html {
     let (cx, cy) = (place(x.at(px)), from_top(y.at(py)));
     Html::from("<circle class=\"dot {}\" cx=\"{}\" cy=\"{}\" r=\"4\"><title>{}</title></circle>", &[&class, &cx, &cy, &tooltip])
+}
+
+/// Many small dots of one class, without tooltips of their own.
+pub fn cloud(class: &'static str, name: &str, points: &[(f64, f64)], x: &Scale, y: &Scale) -> Html {
+    let mut html = Html::from("<g class=\"cloud {}\"><title>{}</title>", &[&class, &name]);
+    for &(px, py) in points {
+        let (cx, cy) = (place(x.at(px)), from_top(y.at(py)));
+        html.put("<circle cx=\"{}\" cy=\"{}\" r=\"2\"/>", &[&cx, &cy]);
+    }
+    html.put("</g>", &[]);
+    html
 }
 
 /// A horizontal line across the plot with a text at its right end, above it or below.

@@ -1,4 +1,4 @@
-//! The report: one HTML page from the JSON files that the steps of `foils tune` leave in a run folder.
+//! Reports: one HTML page from the JSON files that the steps of `foils tune` leave in a run folder, and one from a study ([`study`]).
 //!
 //! The page stands alone: no scripts, no fonts, no images, no network (its content security policy forbids them), plots as
 //! inline SVG. Numbers are shown as the steps wrote them; what is computed here is arrangement (shares, sums, bins), no method.
@@ -11,6 +11,7 @@ mod html;
 mod page;
 mod scale;
 mod sections;
+pub mod study;
 #[cfg(test)]
 mod tests;
 

@@ -2,36 +2,63 @@
 
 use super::RunFiles;
 use super::html::{Html, count, duration, fixed, percent, signed};
-use super::sections::{self, Section, headline, metric_name, timing::step_seconds};
+use super::sections::{self, headline, metric_name, timing::step_seconds};
 
 /// The page. Every section whose file is missing is a note that says which command writes it.
 pub fn render(files: &RunFiles) -> String {
     let sections = sections::all(files);
     let verdict = verdict(files);
     let run = run_name(files);
-    let mut html = Html::new();
-    // No script at all may run and nothing may be fetched, whatever the texts of a run hold.
-    html.put(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <meta name=\"generator\" content=\"foils {}\">\n<title>{} · foils report</title>\n<style>\n",
-        &[&env!("CARGO_PKG_VERSION"), &run],
-    );
-    html.raw(include_str!("style.css"));
-    html.put("</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#main\">Skip to the numbers</a>\n", &[]);
-    html.put("<header><p class=\"run\">foils report · <code>{}</code></p><h1>{}</h1></header>\n", &[&run, &verdict]);
-    html.put("<nav aria-label=\"Contents\"><ul>", &[]);
+    let mut main = Html::from("{}{}", &[&tiles(files), &notes(files)]);
     for section in &sections {
-        html.put("<li><a href=\"#{}\">{}</a></li>", &[&section.id, &section.title]);
+        main.add(&section.render());
     }
-    html.put("</ul></nav>\n<main id=\"main\">\n{}{}", &[&tiles(files), &notes(files)]);
-    for Section { id, title, body } in &sections {
-        html.put("<section id=\"{}\" aria-labelledby=\"{}-title\"><h2 id=\"{}-title\">{}</h2>{}</section>\n", &[id, id, id, title, body]);
+    let footer = Html::from("Written by foils {} from the JSON files of the run. ", &[&env!("CARGO_PKG_VERSION")]);
+    let footer = Html::from("{}Intervals are 95 % bootstrap intervals over queries.", &[&footer]);
+    let kicker = Html::from("foils report · <code>{}</code>", &[&run]);
+    let title = format!("{run} · foils report");
+    let contents: Vec<(&str, &str)> = sections.iter().map(|s| (s.id, s.title)).collect();
+    Frame { title: &title, kicker: &kicker, heading: &verdict, contents: &contents, main: &main, footer: &footer }.render()
+}
+
+/// What every page has around its content.
+pub struct Frame<'a> {
+    /// The window's title.
+    pub title: &'a str,
+    /// A line above the heading: what this is.
+    pub kicker: &'a Html,
+    /// What was found, in a sentence.
+    pub heading: &'a str,
+    /// Anchors and names of the sections.
+    pub contents: &'a [(&'a str, &'a str)],
+    /// The sections.
+    pub main: &'a Html,
+    /// How the page was made and is to be read.
+    pub footer: &'a Html,
+}
+
+impl Frame<'_> {
+    /// The page.
+    pub fn render(&self) -> String {
+        let mut html = Html::new();
+        // No script at all may run and nothing may be fetched, whatever the texts of a run hold.
+        html.put(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+             <meta name=\"generator\" content=\"foils {}\">\n<title>{}</title>\n<style>\n",
+            &[&env!("CARGO_PKG_VERSION"), &self.title],
+        );
+        html.raw(include_str!("style.css"));
+        html.put("</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#main\">Skip to the numbers</a>\n", &[]);
+        html.put("<header><p class=\"run\">{}</p><h1>{}</h1></header>\n", &[self.kicker, &self.heading]);
+        html.put("<nav aria-label=\"Contents\"><ul>", &[]);
+        for (id, title) in self.contents {
+            html.put("<li><a href=\"#{}\">{}</a></li>", &[id, title]);
+        }
+        html.put("</ul></nav>\n<main id=\"main\">\n{}</main>\n<footer><p>{}</p></footer>\n</body>\n</html>\n", &[self.main, self.footer]);
+        html.into_string()
     }
-    html.put("</main>\n<footer><p>Written by foils {} from the JSON files of the run.", &[&env!("CARGO_PKG_VERSION")]);
-    html.put(" Intervals are 95 % bootstrap intervals over queries.</p></footer>\n</body>\n</html>\n", &[]);
-    html.into_string()
 }
 
 /// The folder's last name, which is what people call a run.

@@ -2,9 +2,11 @@
 
 use super::html::Html;
 
-/// A linear axis. Places are percentages of the plot's width or height, so that a plot needs no size of its own.
+/// A linear or logarithmic axis. Places are percentages of the plot's width or height, so that a plot needs no size of its own.
 #[derive(Clone, Debug)]
 pub struct Scale {
+    /// Then `low` and `high` are logarithms, and ticks are values.
+    logarithmic: bool,
     low: f64,
     high: f64,
     step: f64,
@@ -32,7 +34,7 @@ impl Scale {
             (low, high) = (low - room, high + room);
         }
         let step = round_step((high - low) / ticks.max(1) as f64);
-        Self { low, high, step, ticks: multiples(low, high, step) }
+        Self { logarithmic: false, low, high, step, ticks: multiples(low, high, step) }
     }
 
     /// The same, widened to the round numbers outside.
@@ -40,7 +42,20 @@ impl Scale {
         let Self { low, high, step, .. } = Self::tight(values, ticks);
         // The small shift keeps a value that is a round number from being pushed one step further by rounding.
         let (low, high) = ((low / step + 1e-9).floor() * step, (high / step - 1e-9).ceil() * step);
-        Self { low, high, step, ticks: multiples(low, high, step) }
+        Self { logarithmic: false, low, high, step, ticks: multiples(low, high, step) }
+    }
+
+    /// From the smallest to the largest of `values` above 0, in equal steps of the logarithm. The values themselves are the ticks,
+    /// or powers of ten where there are more than `ticks` different ones.
+    pub fn logarithmic(values: impl IntoIterator<Item = f64>, ticks: usize) -> Self {
+        let mut values: Vec<f64> = values.into_iter().filter(|v| v.is_finite() && *v > 0.0).collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        let Self { low, high, .. } = Self::tight(values.iter().map(|v| v.log10()), ticks);
+        if values.len() > ticks {
+            values = (low.ceil() as i32..=high.floor() as i32).map(|power| 10f64.powi(power)).collect();
+        }
+        Self { logarithmic: true, low, high, step: 0.0, ticks: values }
     }
 
     /// For counts (steps, queries): no ticks between whole numbers.
@@ -54,6 +69,7 @@ impl Scale {
 
     /// The place of `value`, from 0 (low end) to 100 (high end); values outside are put at the ends.
     pub fn at(&self, value: f64) -> f64 {
+        let value = if self.logarithmic { value.log10() } else { value };
         let share = (value.clamp(-LARGEST, LARGEST) - self.low) / (self.high - self.low);
         if share.is_nan() { 0.0 } else { 100.0 * share.clamp(0.0, 1.0) }
     }
@@ -127,6 +143,15 @@ pub fn y_axis(scale: &Scale) -> Html {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn logarithms_have_equal_steps() {
+        let scale = Scale::logarithmic([1.0, 0.01, 0.1, 0.1], 8);
+        assert_eq!([0.01, 0.1, 1.0, 0.0, 7.0].map(|v| scale.at(v)), [0.0, 50.0, 100.0, 0.0, 100.0]);
+        assert_eq!(scale.ticks().iter().map(|&t| scale.label(t)).collect::<Vec<_>>(), ["0.01", "0.1", "1"]);
+        assert_eq!(Scale::logarithmic((1..60).map(|i| 0.02 * f64::from(i)), 8).ticks(), [0.1, 1.0]);
+        assert!(Scale::logarithmic([], 8).ticks().is_empty());
+    }
 
     #[test]
     fn ticks_are_round_numbers() {

@@ -25,6 +25,14 @@ pub struct Section {
     pub body: Html,
 }
 
+impl Section {
+    /// As HTML.
+    pub fn render(&self) -> Html {
+        let Self { id, title, body } = self;
+        Html::from("<section id=\"{}\" aria-labelledby=\"{}-title\"><h2 id=\"{}-title\">{}</h2>{}</section>\n", &[id, id, id, title, body])
+    }
+}
+
 /// All sections; one whose file is missing says so.
 pub fn all(files: &RunFiles) -> Vec<Section> {
     let (mine, score, train, eval) = (files.mine.as_ref(), files.score.as_ref(), files.train.as_ref(), files.eval.as_ref());
