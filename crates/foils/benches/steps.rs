@@ -7,8 +7,10 @@ use burn::module::{Module, Param};
 use burn::nn::{LayerNormConfig, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor};
-use foils::losses::{InfoNce, NtXent};
-use foils::models::{self, LoadOptions, LoraSettings};
+use foils::losses::{InfoNce, MocoInfoNce, NtXent};
+use foils::models::image::{Body, ImageEncoder};
+use foils::models::{self, LoadOptions, LoraSettings, MomentumCopy};
+use foils::negatives::Queue;
 use foils::nn::{self, AdamW, AffineParams, ConvBlock, EncoderLayer, Lengths, NormParams, Planes};
 use measure::{measure, wanted};
 
@@ -37,6 +39,17 @@ fn main() {
         let network = Cnn { blocks: vec![block(1, 32), block(32, 64), block(64, 128)], head: LinearConfig::new(2048, 10).init(&device) };
         step("conv-step", network, 1e-3, |network| nn::cross_entropy(network.forward(x.clone()), &targets).expect("a class for each row"));
     }
+    if wanted("simclr-conv-step") {
+        let x = Tensor::<4>::random([512, 1, 28, 28], Distribution::Normal(0.0, 1.0), &device);
+        let loss = NtXent::new(0.5).expect("a temperature above 0");
+        step("simclr-conv-step", image_encoder(&device), 1e-3, |network| {
+            let z = network.forward(x.clone()).projections;
+            loss.forward(z.clone().narrow(0, 0, 256), z.narrow(0, 256, 256)).expect("two views of one shape")
+        });
+    }
+    if wanted("moco-conv-step") {
+        moco_step("moco-conv-step", &device);
+    }
     if wanted("transformer-step") {
         let x = random([1024, 384], &device);
         let lengths = Lengths::new([64; 16]);
@@ -48,6 +61,35 @@ fn main() {
         minilm_step("minilm-step", None, &device);
         minilm_step("minilm-step, rank 8", Some(LoraSettings::default()), &device);
     }
+}
+
+fn image_encoder(device: &Device) -> ImageEncoder {
+    ImageEncoder::new(Body::Conv, [1, 28, 28], 128, 1, device).expect("sizes above 0")
+}
+
+/// Queries of one view, keys of the other from the momentum encoder, which then follows; the keys go into the queue.
+fn moco_step(name: &str, device: &Device) {
+    let views = [(); 2].map(|()| Tensor::<4>::random([256, 1, 28, 28], Distribution::Normal(0.0, 1.0), device));
+    let loss = MocoInfoNce::new(0.2).expect("a temperature above 0");
+    let network = image_encoder(device);
+    let mut keys = MomentumCopy::new(&network, 0.99).expect("a momentum from 0 to 1");
+    let mut queue = Queue::new(4096, 128, 1, device).expect("sizes above 0");
+    let (mut network, mut optimizer) = (Some(network), AdamW::default());
+    let mut step = move || {
+        let now = network.take().expect("put back below");
+        let key = keys.get().forward(views[1].clone()).projections.detach();
+        let query = now.forward(views[0].clone()).projections;
+        let loss = loss.forward(query, key.clone(), queue.rows()).expect("a key for each").loss;
+        let gradients = GradientsParams::from_grads(loss.backward(), &now);
+        let next = optimizer.step(1e-3, now, gradients);
+        keys.follow(&next).expect("a module of the same form");
+        queue.push(key).expect("fewer keys than the queue holds");
+        network = Some(next);
+        let loss = loss.into_scalar::<f32>();
+        assert!(loss.is_finite());
+        loss
+    };
+    rayon::scope(|_| measure(name, 31, "", &mut step));
 }
 
 /// The registered encoder on 8 pairs of texts of 64 tokens each, as the training loop takes them.
