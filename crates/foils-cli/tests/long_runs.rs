@@ -1,5 +1,5 @@
 //! Long runs. `foils train` and `foils mine` killed at any moment: the same command, started again, goes on and ends with the bytes of
-//! an undisturbed run; so does a comparison. `foils mine --memory`: the process's own memory stays under the limit.
+//! an undisturbed run; so do `foils tune` and a comparison. `foils mine --memory`: the process's own memory stays under the limit.
 
 mod common;
 
@@ -186,6 +186,46 @@ fn a_comparison_goes_on_from_its_trainings_and_not_from_those_of_other_settings(
     assert!(finish(&refs(&arguments("killed", "3"))).contains("going on after"));
     assert_eq!(result("killed"), result("undisturbed"));
     assert!(!home.path("killed/compare.part.json").exists() && !home.path("killed/checkpoints").exists());
+}
+
+#[test]
+fn tuning_goes_on_after_any_kill() {
+    let home = Home::new();
+    let lines: Vec<String> = (240..320).map(|i| common::pair(i).to_string()).collect();
+    std::fs::write(home.path("test.jsonl"), lines.join("\n")).unwrap();
+    let arguments = |out: &str| -> Vec<String> {
+        let (train, validation, test, start, out) =
+            (home.text("train.jsonl"), home.text("held-out.jsonl"), home.text("test.jsonl"), home.text("start"), home.text(out));
+        let fixed = ["tune", &train, "--validation", &validation, "--test", &test, "--encoder", &start, "--out", &out];
+        let more = ["--epochs", "40", "--batch-size", "16", "--checkpoint-every", "0.02"];
+        fixed.iter().chain(&more).map(|a| (*a).to_owned()).collect()
+    };
+    let kept = ["negatives.jsonl.zst", "eval.json", "train.json", "model/0_StaticEmbedding/model.safetensors"];
+    let results = |out: &str| {
+        kept.map(|name| {
+            let bytes = std::fs::read(home.path(out).join(name)).unwrap();
+            let json = name.ends_with(".json").then(|| without_seconds(serde_json::from_slice(&bytes).unwrap()));
+            (json, if name.ends_with(".json") { vec![] } else { bytes })
+        })
+    };
+    finish(&refs(&arguments("undisturbed")));
+    let checkpoint = |out: &str| std::fs::read_dir(home.path(out).join("checkpoints")).is_ok_and(|mut all| all.next().is_some());
+    let mut went_on = 0;
+    for run in 0..5u32 {
+        let out = format!("run{run}");
+        let mut child =
+            Command::new(env!("CARGO_BIN_EXE_foils")).args(arguments(&out)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while !checkpoint(&out) && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_millis(15) * run);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        went_on += u32::from(finish(&refs(&arguments(&out))).contains("going on after step"));
+        assert!(results(&out) == results("undisturbed"), "killed after {run} · 15 ms");
+        assert!(!home.path(&out).join("checkpoints").exists() && home.path(&out).join("report.html").exists());
+    }
+    assert!(went_on > 0, "none went on");
 }
 
 /// Runs to the end; the most memory that the process had to itself, in bytes.

@@ -1,7 +1,7 @@
 //! `foils train`: an encoder on pairs and their negatives.
 
 use super::convert::ColumnArgs;
-use super::device::{CacheArg, LoraArgs, PromptArgs, TeacherArgs};
+use super::device::{CacheArg, LoraArgs, PrecisionArg, PromptArgs, TeacherArgs, seconds};
 use crate::{Status, output};
 use clap::ValueEnum;
 use foils::data::Collection;
@@ -40,8 +40,8 @@ pub struct Args {
     log_dir: Option<PathBuf>,
     /// Seconds between checkpoints, from which the same command goes on when it is started again; they are kept beside MODEL_DIR
     /// until the model is written.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
-    checkpoint_every: f64,
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    checkpoint_every: Duration,
     /// How many of the last checkpoints are kept; 0: none are written.
     #[arg(long, value_name = "N", default_value_t = 2)]
     keep_checkpoints: usize,
@@ -142,6 +142,8 @@ pub struct SettingArgs {
     /// that feature), or cuda:1 and so on [default: cpu].
     #[arg(long, help_heading = "Training")]
     device: Option<DeviceName>,
+    #[command(flatten)]
+    precision: PrecisionArg,
 }
 
 impl SettingArgs {
@@ -165,11 +167,13 @@ impl SettingArgs {
         set(&mut settings.seed, &self.seed);
         set(&mut settings.max_minutes, &self.max_minutes);
         set(&mut settings.device, &self.device);
+        settings.precision = self.precision.precision.or(settings.precision);
     }
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Status> {
+    crate::memory::keep_what_is_freed();
     let mut settings = TrainSettings::default();
     if let Some(path) = &args.config {
         settings = read_toml(path)?;
@@ -188,16 +192,13 @@ pub fn run(args: &Args) -> Result<Status> {
     let validation = read_collection(&args.validation, &columns)?;
     let PromptArgs { query_prompt, document_prompt } = args.prompts.clone();
     let (lora, adapter) = (args.lora.settings(), args.adapter.map(Head::from));
-    let options = LoadOptions { seed: settings.seed, lora, adapter, embedding_cache: None, query_prompt, document_prompt };
+    let (seed, precision) = (settings.seed, settings.precision);
+    let options = LoadOptions { seed, lora, adapter, precision, embedding_cache: None, query_prompt, document_prompt };
     let mut model = models::load_with(&args.encoder, &options)?;
     model.to_device(&device);
     let logs = args.log_dir.clone().unwrap_or_else(|| files::with_suffix(&args.output, "-logs"));
-    let checkpoints = Checkpoints {
-        folder: files::with_suffix(&args.output, "-checkpoints"),
-        every: Duration::try_from_secs_f64(args.checkpoint_every)
-            .map_err(|e| Error::invalid(format!("--checkpoint-every {}: {e}", args.checkpoint_every)))?,
-        keep: args.keep_checkpoints,
-    };
+    let checkpoints =
+        Checkpoints { folder: files::with_suffix(&args.output, "-checkpoints"), every: args.checkpoint_every, keep: args.keep_checkpoints };
     let run_files = RunFiles { logs: Some(&logs), checkpoints: Some(&checkpoints) };
     let summary = fit(model.as_mut(), &train, &validation, loss.as_ref(), &settings, &run_files)?;
 

@@ -29,9 +29,12 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// The least time between two, unless it is set otherwise.
+    pub const EVERY: Duration = Duration::from_secs(60);
+
     /// The last two, one a minute.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), every: Duration::from_secs(60), keep: 2 }
+        Self { folder: folder.into(), every: Self::EVERY, keep: 2 }
     }
 
     /// Removes all checkpoints, and the folder if nothing else is in it: when the trained model is safe.

@@ -3,6 +3,7 @@
 use super::Decay;
 use crate::device::DeviceName;
 use crate::losses::{self, LossSettings, RankingLoss};
+use crate::nn::Precision;
 use crate::weighting::NegativeFilter;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,10 @@ pub struct TrainSettings {
     /// Where vectors, losses and dense layers are computed. A token table and its optimiser stay in memory on every device.
     #[serde(skip_serializing_if = "DeviceName::is_cpu")]
     pub device: DeviceName,
+    /// How exactly transformers multiply f32 on a processor that knows of less than f32 (x86-64 with AMX, where `high` is what is
+    /// done unless said otherwise): `highest`, `high` (each as two bf16) or `medium` (bf16).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// A second encoder, by its name or folder ([`crate::models::load`]), or `file` for the scores that the examples have. For the
     /// losses `margin-mse` and `kl` its scores are what is learned. With any other loss it turns candidates away, as GISTEmbed does
     /// (Solatorio 2024, arXiv 2402.16829): one whose similarity to the anchor is above the positive's less the margin does not
@@ -92,6 +97,7 @@ impl Default for TrainSettings {
             seed: 0,
             max_minutes: 0.0,
             device: DeviceName::Cpu,
+            precision: None,
             teacher: None,
             teacher_margin: None,
             teacher_margin_kind: MarginKind::default(),

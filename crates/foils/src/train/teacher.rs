@@ -126,7 +126,9 @@ impl Vectors {
 /// The encoder that the settings name as the teacher, if they name one.
 pub(super) fn load_teacher(settings: &TrainSettings) -> Result<Option<Box<dyn Trainable>>> {
     let Some(name) = settings.teacher.as_deref().filter(|name| *name != TrainSettings::SCORES_OF_THE_FILE) else { return Ok(None) };
-    let options = LoadOptions { seed: settings.seed, embedding_cache: settings.embedding_cache.clone(), ..LoadOptions::default() };
+    let precision = settings.precision;
+    let options =
+        LoadOptions { seed: settings.seed, precision, embedding_cache: settings.embedding_cache.clone(), ..LoadOptions::default() };
     let mut encoder = models::load_with(name, &options).map_err(the_teacher)?;
     encoder.to_device(&settings.device.open()?);
     Ok(Some(encoder))
