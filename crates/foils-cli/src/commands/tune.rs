@@ -8,6 +8,7 @@ use clap::builder::PossibleValuesParser;
 use foils::data::formats::{Columns, read_all};
 use foils::data::{Example, registry};
 use foils::device::DeviceName;
+use foils::losses::NAMES;
 use foils::metrics::{SampleMean, sample_mean};
 use foils::negatives::Candidates;
 use foils::train::tune::{CompareSettings, ComparisonTable, Judge, TuneData, TuneResult, TuneSettings, WAYS, compare, tune};
@@ -58,8 +59,8 @@ pub struct Args {
     /// Negatives mined for each query.
     #[arg(short, long)]
     num_negatives: Option<usize>,
-    /// The loss: mnrl, infonce, dcl, dclw, or of a teacher's scores margin-mse, kl.
-    #[arg(long)]
+    /// The loss, as in `foils train`.
+    #[arg(long, value_parser = PossibleValuesParser::new(NAMES))]
     loss: Option<String>,
     #[command(flatten)]
     teacher: TeacherArgs,

@@ -3,10 +3,12 @@
 mod coupling;
 pub mod eci;
 mod exact_sum;
+mod hardness;
 mod negative_sets;
 mod set_score;
 
 pub use coupling::{Coupling, npc_multiplier};
 pub use eci::{Capacity, Eci, EciSettings, Margin, eci_curve, eci_from_embeddings, eci_from_scores};
+pub use hardness::{HardnessProfile, hardness_profile};
 pub use negative_sets::{NegativeSet, ScoreSettings, gather, score_embedded, score_sets};
 pub use set_score::{Baselines, ComponentIntervals, ScoreReport, SetScore, UnsafePair};

@@ -6,6 +6,7 @@ mod evaluate;
 mod evaluation;
 mod knn;
 mod ranking;
+mod reciprocal_rank;
 mod run;
 mod student;
 
@@ -16,5 +17,6 @@ pub use evaluate::{EvaluateSettings, Evaluated, Vectors, evaluate, evaluate_rank
 pub use evaluation::{Comparison, Evaluation, Histogram, Interval, Mover};
 pub use knn::{KnnPrediction, KnnSettings, knn_predict};
 pub use ranking::{Gain, MapDenominator, PerQuery, RankMetrics, RetrievalSettings, of_run, retrieval_metrics};
+pub use reciprocal_rank::mean_reciprocal_rank;
 pub use run::{JudgedRun, judged_run};
 pub use student::{SampleMean, sample_mean};

@@ -1,6 +1,7 @@
 //! Where a training run stands, kept on disk while it goes on.
 
 use super::candidates::Counts;
+use super::queue::Queue;
 use super::{StepRecord, Validation};
 use crate::data::{Collection, Example};
 use crate::models::{Trainable, from_bytes, to_bytes};
@@ -86,6 +87,7 @@ pub(super) struct Saved {
     pub best: Option<Vec<u8>>,
     pub since_best: usize,
     pub counts: Counts,
+    pub queue: Queue,
     pub steps: Vec<StepRecord>,
     pub validations: Vec<Validation>,
     pub untuned_ndcg: f64,
