@@ -53,10 +53,10 @@ pub fn hardness_profile(similarity: &[f64], n: usize, temperature: f64, kind: Si
         let (most, least) = (of_negatives.max(row[i]), of_negatives.min(row[i]));
         let of_all = most + (least - most).exp().ln_1p();
         let mut entropy = 0.0;
-        for j in 0..n {
-            out.probability[i * n + j] = (row[j] - of_all).exp();
+        for (j, logit) in row.iter().enumerate() {
+            out.probability[i * n + j] = (logit - of_all).exp();
             if j != i {
-                let logarithm = row[j] - of_negatives;
+                let logarithm = logit - of_negatives;
                 let penalty = logarithm.exp();
                 out.relative_penalty[i * n + j] = penalty;
                 out.negative_gradient[i * n + j] = out.probability[i * n + j] / temperature;

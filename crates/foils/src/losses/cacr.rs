@@ -142,7 +142,7 @@ impl Cacr {
     pub fn forward(&self, views: Tensor<3>) -> Result<CacrOutput> {
         let [v, n, d] = check_views("views", &views)?;
         let rows = views.reshape([v * n, d]);
-        let of = |x: usize| rows.clone().slice([x * n..(x + 1) * n]);
+        let of = |x: usize| rows.clone().slice(x * n..(x + 1) * n);
         let attraction = self.attraction(rows.clone(), rows.clone(), v, n, false)?;
         let mut repulsion: Option<Tensor<1>> = None;
         for (x, y) in (0..v).flat_map(|x| (x + 1..v).map(move |y| (x, y))) {
@@ -180,7 +180,7 @@ impl Cacr {
         let attraction = self.attraction(queries.clone(), keys, v, n, true)?;
         let mut repulsion: Option<Tensor<1>> = None;
         for x in 0..v {
-            let anchors = queries.clone().slice([x * n..(x + 1) * n]);
+            let anchors = queries.clone().slice(x * n..(x + 1) * n);
             let (candidates, excluded) = if intra_batch {
                 (Tensor::cat(vec![queue.clone().inner(), anchors.clone()], 0), selves(n, k))
             } else {

@@ -63,8 +63,7 @@ impl SoftNegatives {
                 continue;
             }
             let divisor = self.beta - self.alpha / negatives.len() as f64;
-            // Not `<= 0`, which NaN is not.
-            if !(divisor > 0.0) {
+            if divisor <= 0.0 || !divisor.is_finite() {
                 let (alpha, beta, count) = (self.alpha, self.beta, negatives.len());
                 return Err(Error::invalid(format!(
                     "alpha = {alpha} and beta = {beta} leave no weights for N = {} candidates: beta − alpha/{count} = {divisor}, and must be above 0",
@@ -123,7 +122,7 @@ impl Cancellation {
                 Self::Ratio(ratio) if !ratio.is_finite() => {
                     return Err(Error::invalid(format!("ratio = {ratio}, must be a finite number")));
                 }
-                Self::Ratio(ratio) => negatives.into_iter().filter(|&j| !(row[j] < ratio * row[own])).map(|j| j as u32).collect(),
+                Self::Ratio(ratio) => negatives.into_iter().filter(|&j| row[j] >= ratio * row[own]).map(|j| j as u32).collect(),
             };
             let mut list: Vec<u32> = already.iter().copied().chain(dropped).collect();
             list.sort_unstable();
