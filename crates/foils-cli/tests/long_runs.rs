@@ -20,24 +20,41 @@ fn finish(arguments: &[&str]) -> String {
     said
 }
 
-/// Starts the command and kills it (SIGKILL) after a while; false when it was done before.
-fn killed(arguments: &[&str], after: Duration) -> bool {
+/// Starts the command and kills it (SIGKILL) a while after something has happened; false when it was done before.
+fn killed(arguments: &[&str], happened: impl Fn() -> bool, after: Duration) -> bool {
     let mut command = Command::new(env!("CARGO_BIN_EXE_foils"));
     let mut child = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !happened() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
     std::thread::sleep(after);
     child.kill().unwrap();
     child.wait().unwrap().code().is_none()
 }
 
+/// Whether there is a file in a folder.
+fn has_files(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut all| all.next().is_some())
+}
+
 /// Starts a run under a new name again and again until it was killed twenty times, at moments spread over a run of this `length` in an
-/// order that looks random. `after_kill` is called with the run's number after each.
-fn kill_twenty_times(mut length: Duration, arguments: impl Fn(u32) -> Vec<String>, mut after_kill: impl FnMut(u32, Duration)) {
+/// order that looks random; every other run only when it has `begun` to keep what it has done. `after_kill` is called with the run's
+/// number after each.
+fn kill_twenty_times(
+    mut length: Duration,
+    arguments: impl Fn(u32) -> Vec<String>,
+    begun: impl Fn(u32) -> bool,
+    mut after_kill: impl FnMut(u32, Duration),
+) {
     let (mut kills, mut run) = (0, 0);
     while kills < KILLS {
         run += 1;
         assert!(run < 10 * KILLS, "only {kills} of {run} runs could be killed before they were done");
         let moment = length * (kills * 7 % KILLS) / KILLS + length * (run * 13 % 11) / (11 * KILLS);
-        if killed(&refs(&arguments(run)), moment) {
+        let waits = run % 2 == 0;
+        // What is left of a run that has begun is shorter.
+        let moment = if waits { moment / 4 } else { moment };
+        if killed(&refs(&arguments(run)), || !waits || begun(run), moment) {
             kills += 1;
             after_kill(run, moment);
         } else {
@@ -79,10 +96,11 @@ fn training_goes_on_after_any_kill() {
 
     let mut went_on = 0;
     let arguments = |run: u32| home.train(&format!("model{run}"), &options);
-    kill_twenty_times(length, arguments, |run, moment| {
+    let begun = |run: u32| has_files(&home.path(&format!("model{run}-checkpoints")));
+    kill_twenty_times(length, arguments, begun, |run, moment| {
         // Every third one twice.
         if run % 3 == 0 {
-            killed(&refs(&arguments(run)), length / 3);
+            killed(&refs(&arguments(run)), || true, length / 3);
         }
         went_on += u32::from(finish(&refs(&arguments(run))).contains("going on after step"));
         let found = contents(&home.path(&format!("model{run}")));
@@ -125,6 +143,7 @@ fn mining_goes_on_after_any_kill() {
         kill_twenty_times(
             length,
             |run| arguments(&name(run)),
+            |run| home.path(&format!("{}.part", name(run))).join("block-000000").exists(),
             |run, moment| {
                 let (output, part) = (home.path(&name(run)), home.path(&format!("{}.part", name(run))));
                 // Nothing half-written has the name of the result.
@@ -209,18 +228,10 @@ fn tuning_goes_on_after_any_kill() {
         })
     };
     finish(&refs(&arguments("undisturbed")));
-    let checkpoint = |out: &str| std::fs::read_dir(home.path(out).join("checkpoints")).is_ok_and(|mut all| all.next().is_some());
     let mut went_on = 0;
     for run in 0..5u32 {
         let out = format!("run{run}");
-        let mut child =
-            Command::new(env!("CARGO_BIN_EXE_foils")).args(arguments(&out)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        while !checkpoint(&out) && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        std::thread::sleep(Duration::from_millis(15) * run);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        killed(&refs(&arguments(&out)), || has_files(&home.path(&out).join("checkpoints")), Duration::from_millis(15) * run);
         went_on += u32::from(finish(&refs(&arguments(&out))).contains("going on after step"));
         assert!(results(&out) == results("undisturbed"), "killed after {run} · 15 ms");
         assert!(!home.path(&out).join("checkpoints").exists() && home.path(&out).join("report.html").exists());
