@@ -36,6 +36,7 @@ PACKAGES = [
     "numba==0.68.1",
     "tantivy==0.27.0",
     "scipy==1.17.1",
+    "sentence-transformers==6.2.0",
 ]
 
 # name: (what it is, bench target, [(peer's name, file, function)], what is asked of the ratio)

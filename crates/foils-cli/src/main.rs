@@ -3,16 +3,13 @@
 #[macro_use]
 mod output;
 mod commands;
+mod memory;
 #[cfg(test)]
 mod reference;
 mod report;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-
-/// Keeps memory that is given back for the next step: the system's allocator returns large pieces, and every page of them costs again.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Learn from negatives: mine them, clean them, score them before training, train on them, and see what they did.
 #[derive(Parser)]

@@ -1,5 +1,5 @@
 //! Long runs. `foils train` and `foils mine` killed at any moment: the same command, started again, goes on and ends with the bytes of
-//! an undisturbed run; so does a comparison. `foils mine --memory`: the process's own memory stays under the limit.
+//! an undisturbed run; so do `foils tune` and a comparison. `foils mine --memory`: the process's own memory stays under the limit.
 
 mod common;
 
@@ -20,24 +20,41 @@ fn finish(arguments: &[&str]) -> String {
     said
 }
 
-/// Starts the command and kills it (SIGKILL) after a while; false when it was done before.
-fn killed(arguments: &[&str], after: Duration) -> bool {
+/// Starts the command and kills it (SIGKILL) a while after something has happened; false when it was done before.
+fn killed(arguments: &[&str], happened: impl Fn() -> bool, after: Duration) -> bool {
     let mut command = Command::new(env!("CARGO_BIN_EXE_foils"));
     let mut child = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !happened() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
     std::thread::sleep(after);
     child.kill().unwrap();
     child.wait().unwrap().code().is_none()
 }
 
+/// Whether there is a file in a folder.
+fn has_files(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut all| all.next().is_some())
+}
+
 /// Starts a run under a new name again and again until it was killed twenty times, at moments spread over a run of this `length` in an
-/// order that looks random. `after_kill` is called with the run's number after each.
-fn kill_twenty_times(mut length: Duration, arguments: impl Fn(u32) -> Vec<String>, mut after_kill: impl FnMut(u32, Duration)) {
+/// order that looks random; every other run only when it has `begun` to keep what it has done. `after_kill` is called with the run's
+/// number after each.
+fn kill_twenty_times(
+    mut length: Duration,
+    arguments: impl Fn(u32) -> Vec<String>,
+    begun: impl Fn(u32) -> bool,
+    mut after_kill: impl FnMut(u32, Duration),
+) {
     let (mut kills, mut run) = (0, 0);
     while kills < KILLS {
         run += 1;
         assert!(run < 10 * KILLS, "only {kills} of {run} runs could be killed before they were done");
         let moment = length * (kills * 7 % KILLS) / KILLS + length * (run * 13 % 11) / (11 * KILLS);
-        if killed(&refs(&arguments(run)), moment) {
+        let waits = run % 2 == 0;
+        // What is left of a run that has begun is shorter.
+        let moment = if waits { moment / 4 } else { moment };
+        if killed(&refs(&arguments(run)), || !waits || begun(run), moment) {
             kills += 1;
             after_kill(run, moment);
         } else {
@@ -79,10 +96,11 @@ fn training_goes_on_after_any_kill() {
 
     let mut went_on = 0;
     let arguments = |run: u32| home.train(&format!("model{run}"), &options);
-    kill_twenty_times(length, arguments, |run, moment| {
+    let begun = |run: u32| has_files(&home.path(&format!("model{run}-checkpoints")));
+    kill_twenty_times(length, arguments, begun, |run, moment| {
         // Every third one twice.
         if run % 3 == 0 {
-            killed(&refs(&arguments(run)), length / 3);
+            killed(&refs(&arguments(run)), || true, length / 3);
         }
         went_on += u32::from(finish(&refs(&arguments(run))).contains("going on after step"));
         let found = contents(&home.path(&format!("model{run}")));
@@ -125,6 +143,7 @@ fn mining_goes_on_after_any_kill() {
         kill_twenty_times(
             length,
             |run| arguments(&name(run)),
+            |run| home.path(&format!("{}.part", name(run))).join("block-000000").exists(),
             |run, moment| {
                 let (output, part) = (home.path(&name(run)), home.path(&format!("{}.part", name(run))));
                 // Nothing half-written has the name of the result.
@@ -186,6 +205,38 @@ fn a_comparison_goes_on_from_its_trainings_and_not_from_those_of_other_settings(
     assert!(finish(&refs(&arguments("killed", "3"))).contains("going on after"));
     assert_eq!(result("killed"), result("undisturbed"));
     assert!(!home.path("killed/compare.part.json").exists() && !home.path("killed/checkpoints").exists());
+}
+
+#[test]
+fn tuning_goes_on_after_any_kill() {
+    let home = Home::new();
+    let lines: Vec<String> = (240..320).map(|i| common::pair(i).to_string()).collect();
+    std::fs::write(home.path("test.jsonl"), lines.join("\n")).unwrap();
+    let arguments = |out: &str| -> Vec<String> {
+        let (train, validation, test, start, out) =
+            (home.text("train.jsonl"), home.text("held-out.jsonl"), home.text("test.jsonl"), home.text("start"), home.text(out));
+        let fixed = ["tune", &train, "--validation", &validation, "--test", &test, "--encoder", &start, "--out", &out];
+        let more = ["--epochs", "40", "--batch-size", "16", "--checkpoint-every", "0.02"];
+        fixed.iter().chain(&more).map(|a| (*a).to_owned()).collect()
+    };
+    let kept = ["negatives.jsonl.zst", "eval.json", "train.json", "model/0_StaticEmbedding/model.safetensors"];
+    let results = |out: &str| {
+        kept.map(|name| {
+            let bytes = std::fs::read(home.path(out).join(name)).unwrap();
+            let json = name.ends_with(".json").then(|| without_seconds(serde_json::from_slice(&bytes).unwrap()));
+            (json, if name.ends_with(".json") { vec![] } else { bytes })
+        })
+    };
+    finish(&refs(&arguments("undisturbed")));
+    let mut went_on = 0;
+    for run in 0..5u32 {
+        let out = format!("run{run}");
+        killed(&refs(&arguments(&out)), || has_files(&home.path(&out).join("checkpoints")), Duration::from_millis(15) * run);
+        went_on += u32::from(finish(&refs(&arguments(&out))).contains("going on after step"));
+        assert!(results(&out) == results("undisturbed"), "killed after {run} · 15 ms");
+        assert!(!home.path(&out).join("checkpoints").exists() && home.path(&out).join("report.html").exists());
+    }
+    assert!(went_on > 0, "none went on");
 }
 
 /// Runs to the end; the most memory that the process had to itself, in bytes.

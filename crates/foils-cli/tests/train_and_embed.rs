@@ -256,3 +256,48 @@ fn tuning_takes_a_teacher_too() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("train in-batch only"), "{refused:?}");
 }
+
+/// Every loss with every weighting and a queue, or a reason why not.
+#[test]
+fn losses_weights_and_queues_combine() {
+    let home = Home::new();
+    let teacher = teacher(&home);
+    let by_encoder = format!("soft-infonce:queries:{teacher}");
+    let (mut trainings, mut refusals) = (0, 0);
+    for loss in foils::losses::NAMES {
+        for weights in ["soft-infonce:bm25", &by_encoder, "cancel-top-k:bm25"] {
+            let name = format!("{loss}-{trainings}-{refusals}");
+            let mut options = vec!["--loss", loss, "--weights", weights, "--negatives", "queue:40", "--epochs", "1", "--batch-size", "16"];
+            if ["weighted-infonce", "bce-infonce", "kl-infonce", "margin-mse", "kl"].contains(&loss) {
+                options.extend(["--teacher", if weights.ends_with("bm25") { &teacher } else { "bm25" }]);
+            }
+            options.push("--json");
+            let output = foils(&refs(&home.train(&name, &options)));
+            if output.status.success() {
+                let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+                assert!(printed["negatives"]["queued"].as_f64().unwrap() > 10.0, "{name}: {}", printed["negatives"]);
+                assert_eq!(printed["settings"]["weights"], weights);
+                trainings += 1;
+            } else {
+                let message = String::from_utf8(output.stderr).unwrap();
+                assert!(output.status.code() == Some(2) && message.contains("have no meaning for"), "{name}: {message}");
+                assert!(weights.starts_with("soft") && !home.path(&name).exists());
+                refusals += 1;
+            }
+        }
+    }
+    assert_eq!((trainings, refusals), (7 * 3 + 7, 7 * 2));
+
+    let refused = |options: &[&str], with: &[&str]| fails(&refs(&home.train("refused", options)), with);
+    refused(&["--weights", "bm25"], &["soft-infonce:bm25"]);
+    refused(&["--weights", "soft-infonce:file"], &["own candidates"]);
+    refused(&["--weights", "soft-infonce:no-such-encoder"], &["weights", "no-such-encoder"]);
+    refused(&["--negatives", "queue:0"], &["queue:4096"]);
+    refused(&["--loss", "hinge"], &["hinge", "soft-infonce"]);
+    refused(&["--loss-setting", "alpha"], &["alpha=0.1"]);
+    refused(&["--loss-setting", "alpah=0.1"], &["alpah"]);
+    refused(&["--loss-setting", "temperature=0.1"], &["temperature"]);
+    refused(&["--loss", "hard-contrastive", "--loss-setting", "alpha=7"], &["alpha = 7"]);
+    refused(&["--weights", "soft-infonce:bm25", "--loss-setting", "weights.min_weight=0"], &["min_weight = 0"]);
+    assert!(!home.path("refused").exists());
+}

@@ -21,6 +21,11 @@ fn baselines_contrastive() {
 }
 
 #[test]
+fn contrastive_behaviour() {
+    assert_eq!(failures("contrastive-behaviour", &[]), Vec::<String>::new());
+}
+
+#[test]
 fn ranking_losses() {
     let functions = ["multiple_negatives_ranking_loss", "cached_multiple_negatives_ranking_loss"];
     assert_eq!(failures("baselines-mining", &functions), Vec::<String>::new());

@@ -11,14 +11,16 @@ use foils::losses::{InfoNce, MocoInfoNce, NtXent};
 use foils::models::image::{Body, ImageEncoder};
 use foils::models::{self, LoadOptions, LoraSettings, MomentumCopy};
 use foils::negatives::Queue;
-use foils::nn::{self, AdamW, AffineParams, ConvBlock, EncoderLayer, Lengths, NormParams, Planes};
+use foils::nn::{self, AdamW, AffineParams, ConvBlock, EncoderLayer, LayerSettings, Lengths, NormParams, Planes, Precision};
 use measure::{measure, wanted};
 
-/// Keeps memory that is given back for the next step: the system's allocator returns large pieces, and every page of them costs again.
+/// As in the command (`memory.rs` there).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    // SAFETY: no other thread frees while the option (15, `mi_option_purge_delay`) is set: there is none yet.
+    unsafe { libmimalloc_sys::mi_option_set(15, -1) };
     let device = Device::flex().autodiff();
     device.seed(1);
     if wanted("simclr-step") {
@@ -59,8 +61,28 @@ fn main() {
     }
     if wanted("minilm-step") {
         minilm_step("minilm-step", None, &device);
-        minilm_step("minilm-step, rank 8", Some(LoraSettings::default()), &device);
     }
+    if wanted("minilm-step-lora") {
+        minilm_step("minilm-step-lora", Some(LoraSettings::default()), &device);
+    }
+    if wanted("minilm-encode") {
+        minilm_encode();
+    }
+}
+
+/// The registered encoder on 1,000 texts of 3 to 180 words, tokenising included.
+fn minilm_encode() {
+    let model = models::load("minilm", 0).expect("it is in the cache, or can be fetched");
+    let lengths = [3, 8, 15, 30, 60, 120, 180];
+    let texts: Vec<String> = (0..1000).map(|t| words(t, lengths[t * 13 % 7])).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    measure("minilm-encode", 3, "", || model.embed(&texts).expect("words"));
+}
+
+/// Text number `t`, of `n` words; benches/peers/minilm.py has the same.
+fn words(t: usize, n: usize) -> String {
+    let words = ["cat", "dog", "house", "river", "stone", "green", "seven", "night"];
+    (0..n).map(|i| words[(t * 5 + i * (t + 1)) % 8]).collect::<Vec<_>>().join(" ")
 }
 
 fn image_encoder(device: &Device) -> ImageEncoder {
@@ -96,8 +118,7 @@ fn moco_step(name: &str, device: &Device) {
 fn minilm_step(name: &str, lora: Option<LoraSettings>, device: &Device) {
     let options = LoadOptions { lora, ..LoadOptions::default() };
     let mut model = models::load_with("minilm", &options).expect("it is in the cache, or can be fetched");
-    let words = ["cat", "dog", "house", "river", "stone", "green", "seven", "night"];
-    let texts: Vec<String> = (0..16).map(|t| (0..62).map(|i| words[(t * 5 + i * (t + 1)) % 8]).collect::<Vec<_>>().join(" ")).collect();
+    let texts: Vec<String> = (0..16).map(|t| words(t, 62)).collect();
     model.prepare(&texts.iter().map(String::as_str).collect::<Vec<_>>()).expect("words");
     let loss = InfoNce::new(0.05).expect("a temperature above 0");
     measure(name, 15, "", || {
@@ -184,12 +205,12 @@ impl Transformer {
             wide: affine(width, hidden),
             narrow: affine(hidden, width),
             output_norm: norm(),
-            epsilon: 1e-5,
         };
         Self { layers: (0..6).map(layer).collect() }
     }
 
     fn forward(&self, x: Tensor<2>, lengths: &Lengths) -> Tensor<2> {
-        self.layers.iter().fold(x, |x, layer| layer.forward(x, lengths, 12))
+        let settings = LayerSettings { heads: 12, epsilon: 1e-5, precision: Precision::default() };
+        self.layers.iter().fold(x, |x, layer| layer.forward(x, lengths, settings))
     }
 }

@@ -4,9 +4,11 @@ use super::mine::choice;
 use foils::data::registry::cache_folder;
 use foils::device::DeviceName;
 use foils::models::{self, LoadOptions, LoraSettings, LoraTarget, Trainable};
+use foils::nn::Precision;
 use foils::train::{MarginKind, TrainSettings};
 use foils::{Error, Result};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A second encoder, or scores, to train by.
 #[derive(clap::Args, Clone, Default)]
@@ -76,12 +78,31 @@ impl LoraArgs {
     }
 }
 
+/// A length of time.
+pub fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|e| format!("{e}: a number of seconds is needed"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+/// How exactly transformers compute.
+#[derive(clap::Args, Clone, Default)]
+pub struct PrecisionArg {
+    /// How exactly transformers multiply f32 on a processor with AMX: as they are (highest), each as two bf16 (high), or as one
+    /// (medium); others multiply them as they are [default: high].
+    #[arg(long, value_name = "PRECISION", value_parser = choice::<Precision>(&PRECISIONS))]
+    pub precision: Option<Precision>,
+}
+
+const PRECISIONS: [&str; 3] = ["highest", "high", "medium"];
+
 /// Where vectors are computed, and from what.
 #[derive(clap::Args)]
 pub struct DeviceArg {
     /// Where to compute dense layers: cpu, cuda, vulkan, metal, wgpu (each needs a build with that feature), or cuda:1 and so on.
     #[arg(long, default_value_t = DeviceName::Cpu)]
     device: DeviceName,
+    #[command(flatten)]
+    precision: PrecisionArg,
     #[command(flatten)]
     prompts: PromptArgs,
     #[command(flatten)]
@@ -118,7 +139,8 @@ impl DeviceArg {
         let device = self.device.open()?;
         let PromptArgs { query_prompt, document_prompt } = prompts;
         let embedding_cache = self.cache.folder()?;
-        let options = LoadOptions { seed, embedding_cache, query_prompt, document_prompt, ..LoadOptions::default() };
+        let precision = self.precision.precision;
+        let options = LoadOptions { seed, precision, embedding_cache, query_prompt, document_prompt, ..LoadOptions::default() };
         let mut encoder = models::load_with(name, &options)?;
         encoder.to_device(&device);
         Ok(encoder)

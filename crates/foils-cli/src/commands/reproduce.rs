@@ -40,6 +40,7 @@ pub struct Args {
 
 /// Runs the command; [`Status::Failed`] when a check that must hold does not.
 pub fn run(args: &Args) -> Result<Status> {
+    crate::memory::keep_what_is_freed();
     let (study, paper) = study(&args.paper)?;
     // Opened before the run, so that a wrong path is said at once and not after minutes.
     let file = args.output.as_ref().map(AtomicFile::create).transpose()?;

@@ -1,16 +1,21 @@
 //! `foils train`: an encoder on pairs and their negatives.
 
 use super::convert::ColumnArgs;
-use super::device::{CacheArg, LoraArgs, PromptArgs, TeacherArgs};
+use super::device::{CacheArg, LoraArgs, PrecisionArg, PromptArgs, TeacherArgs, seconds};
 use crate::{Status, output};
 use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
 use foils::data::Collection;
 use foils::data::formats::{Columns, beir, read_all};
 use foils::device::DeviceName;
+use foils::losses::NAMES;
 use foils::models::{self, FolderWriter, Head, LoadOptions};
 use foils::train::{Checkpoints, Decay, RunFiles, TrainSettings, TrainSummary, fit};
 use foils::{Error, Result, files};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Train an encoder on pairs, with in-batch and mined negatives, and keep the checkpoint that ranks the validation queries best.
@@ -40,8 +45,8 @@ pub struct Args {
     log_dir: Option<PathBuf>,
     /// Seconds between checkpoints, from which the same command goes on when it is started again; they are kept beside MODEL_DIR
     /// until the model is written.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
-    checkpoint_every: f64,
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    checkpoint_every: Duration,
     /// How many of the last checkpoints are kept; 0: none are written.
     #[arg(long, value_name = "N", default_value_t = 2)]
     keep_checkpoints: usize,
@@ -102,9 +107,20 @@ impl From<DecayArg> for Decay {
 /// Training settings, each over a settings file over the default.
 #[derive(clap::Args, Clone, Default)]
 pub struct SettingArgs {
-    /// The objective: mnrl, infonce, dcl, dclw, or of a teacher's scores margin-mse, kl [default: mnrl].
-    #[arg(long, help_heading = "Training")]
+    /// The objective; weighted-infonce, bce-infonce, kl-infonce, margin-mse and kl learn a teacher's scores [default: mnrl].
+    #[arg(long, help_heading = "Training", value_parser = PossibleValuesParser::new(NAMES))]
     loss: Option<String>,
+    /// A hyper-parameter of the loss or of the weights, such as alpha=0.1 or weights.alpha=0.5; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Training")]
+    loss_setting: Vec<String>,
+    /// How much a candidate counts that may be related to the anchor: soft-infonce (less weight), cancel-top-k, cancel-ratio (none), each
+    /// with where the relevance is from: soft-infonce:bm25, soft-infonce:ENCODER, soft-infonce:queries:ENCODER.
+    #[arg(long, value_name = "HOW:RELEVANCE", help_heading = "Training")]
+    weights: Option<String>,
+    /// Which negatives beside those of the batch: mined (those of the file, the default), in-batch (no others), queue:N (the last N
+    /// candidates of earlier batches, too); separated by commas.
+    #[arg(long, value_name = "SOURCES", value_delimiter = ',', help_heading = "Training")]
+    negatives: Vec<NegativesArg>,
     /// Softmax temperature [default: 0.05].
     #[arg(long, help_heading = "Training")]
     temperature: Option<f64>,
@@ -142,11 +158,67 @@ pub struct SettingArgs {
     /// that feature), or cuda:1 and so on [default: cpu].
     #[arg(long, help_heading = "Training")]
     device: Option<DeviceName>,
+    #[command(flatten)]
+    precision: PrecisionArg,
+}
+
+/// One source of negatives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NegativesArg {
+    Mined,
+    InBatch,
+    Queue(usize),
+}
+
+impl FromStr for NegativesArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let known = "the sources are mined, in-batch and queue:N, as queue:4096";
+        match text.split_once(':') {
+            None if text == "mined" => Ok(Self::Mined),
+            None if text == "in-batch" => Ok(Self::InBatch),
+            Some(("queue", n)) => match n.parse() {
+                Ok(n) if n > 0 => Ok(Self::Queue(n)),
+                _ => Err(format!("a queue of {n:?} candidates; {known}")),
+            },
+            _ => Err(known.into()),
+        }
+    }
+}
+
+/// Puts NAME=VALUE over a table of settings.
+fn set_one<T: Serialize + DeserializeOwned>(table: &mut T, name: &str, value: &str) -> Result<()> {
+    let invalid = |e: serde_json::Error| Error::invalid(format!("--loss-setting {name}={value}: {e}"));
+    let mut all = serde_json::to_value(&*table).map_err(invalid)?;
+    all[name] = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    *table = serde_json::from_value(all).map_err(invalid)?;
+    Ok(())
 }
 
 impl SettingArgs {
     /// Puts the given options over `settings`.
-    pub fn apply(&self, settings: &mut TrainSettings) {
+    ///
+    /// # Errors
+    /// On a setting of the loss that there is not, or that has another kind of value.
+    pub fn apply(&self, settings: &mut TrainSettings) -> Result<()> {
+        for given in &self.loss_setting {
+            let (name, value) = given
+                .split_once('=')
+                .ok_or_else(|| Error::invalid(format!("--loss-setting {given}: a name and a value are needed, as alpha=0.1")))?;
+            match name.strip_prefix("weights.") {
+                Some(name) => set_one(&mut settings.weight_settings, name, value)?,
+                None => set_one(&mut settings.loss_settings, name, value)?,
+            }
+        }
+        for source in &self.negatives {
+            match source {
+                NegativesArg::Mined => {}
+                NegativesArg::InBatch => settings.negatives_per_anchor = 0,
+                NegativesArg::Queue(n) => settings.queue = *n,
+            }
+        }
+        settings.weights = self.weights.clone().or(settings.weights.take());
         fn set<T: Clone>(target: &mut T, option: &Option<T>) {
             if let Some(value) = option {
                 *target = value.clone();
@@ -165,16 +237,19 @@ impl SettingArgs {
         set(&mut settings.seed, &self.seed);
         set(&mut settings.max_minutes, &self.max_minutes);
         set(&mut settings.device, &self.device);
+        settings.precision = self.precision.precision.or(settings.precision);
+        Ok(())
     }
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Status> {
+    crate::memory::keep_what_is_freed();
     let mut settings = TrainSettings::default();
     if let Some(path) = &args.config {
         settings = read_toml(path)?;
     }
-    args.settings.apply(&mut settings);
+    args.settings.apply(&mut settings)?;
     args.teacher.apply(&mut settings);
     settings.embedding_cache = args.cache.folder()?;
     settings.check()?;
@@ -188,16 +263,13 @@ pub fn run(args: &Args) -> Result<Status> {
     let validation = read_collection(&args.validation, &columns)?;
     let PromptArgs { query_prompt, document_prompt } = args.prompts.clone();
     let (lora, adapter) = (args.lora.settings(), args.adapter.map(Head::from));
-    let options = LoadOptions { seed: settings.seed, lora, adapter, embedding_cache: None, query_prompt, document_prompt };
+    let (seed, precision) = (settings.seed, settings.precision);
+    let options = LoadOptions { seed, lora, adapter, precision, embedding_cache: None, query_prompt, document_prompt };
     let mut model = models::load_with(&args.encoder, &options)?;
     model.to_device(&device);
     let logs = args.log_dir.clone().unwrap_or_else(|| files::with_suffix(&args.output, "-logs"));
-    let checkpoints = Checkpoints {
-        folder: files::with_suffix(&args.output, "-checkpoints"),
-        every: Duration::try_from_secs_f64(args.checkpoint_every)
-            .map_err(|e| Error::invalid(format!("--checkpoint-every {}: {e}", args.checkpoint_every)))?,
-        keep: args.keep_checkpoints,
-    };
+    let checkpoints =
+        Checkpoints { folder: files::with_suffix(&args.output, "-checkpoints"), every: args.checkpoint_every, keep: args.keep_checkpoints };
     let run_files = RunFiles { logs: Some(&logs), checkpoints: Some(&checkpoints) };
     let summary = fit(model.as_mut(), &train, &validation, loss.as_ref(), &settings, &run_files)?;
 

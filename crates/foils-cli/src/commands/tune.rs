@@ -1,18 +1,20 @@
 //! `foils tune`: the whole way, on the user's pairs or on the registered code-search data.
 
 use super::convert::ColumnArgs;
-use super::device::{CacheArg, LoraArgs, PromptArgs, TeacherArgs};
+use super::device::{CacheArg, LoraArgs, PrecisionArg, PromptArgs, TeacherArgs, seconds};
 use super::mine::{CANDIDATES, choice};
 use crate::{Status, output, report};
 use clap::builder::PossibleValuesParser;
 use foils::data::formats::{Columns, read_all};
 use foils::data::{Example, registry};
 use foils::device::DeviceName;
+use foils::losses::NAMES;
 use foils::metrics::{SampleMean, sample_mean};
 use foils::negatives::Candidates;
 use foils::train::tune::{CompareSettings, ComparisonTable, Judge, TuneData, TuneResult, TuneSettings, WAYS, compare, tune};
 use foils::{Result, files};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Mine negatives, clean them, score them, train an encoder on them, evaluate it, and report.
 ///
@@ -57,8 +59,8 @@ pub struct Args {
     /// Negatives mined for each query.
     #[arg(short, long)]
     num_negatives: Option<usize>,
-    /// The loss: mnrl, infonce, dcl, dclw, or of a teacher's scores margin-mse, kl.
-    #[arg(long)]
+    /// The loss, as in `foils train`.
+    #[arg(long, value_parser = PossibleValuesParser::new(NAMES))]
     loss: Option<String>,
     #[command(flatten)]
     teacher: TeacherArgs,
@@ -75,6 +77,8 @@ pub struct Args {
     /// that feature), or cuda:1 and so on [default: cpu].
     #[arg(long)]
     device: Option<DeviceName>,
+    #[command(flatten)]
+    precision: PrecisionArg,
     /// Train every way of mining in full over so many seeds and print the table, instead of tuning once.
     #[arg(long, value_name = "SEEDS", conflicts_with = "auto")]
     compare: Option<u64>,
@@ -85,6 +89,9 @@ pub struct Args {
     /// With --compare: the judges to ask [default: both].
     #[arg(long, value_name = "JUDGE", value_delimiter = ',', requires = "compare", value_parser = judge)]
     judges: Option<Vec<Judge>>,
+    /// Seconds between checkpoints of a training, from which the same command goes on when it is started again.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    checkpoint_every: Duration,
     /// A small setting: a tenth of the code-search pairs, one epoch. For a first look and for tests.
     #[arg(long)]
     quick: bool,
@@ -108,6 +115,7 @@ fn judge(text: &str) -> std::result::Result<Judge, String> {
 /// # Errors
 /// As [`tune`], and when the files cannot be read.
 pub fn run(args: &Args) -> Result<Status> {
+    crate::memory::keep_what_is_freed();
     let settings = settings(args)?;
     let data = data(args, &settings)?;
     let say = |line: &str| eprintln!("{line}");
@@ -146,6 +154,8 @@ fn settings(args: &Args) -> Result<TuneSettings> {
     }
     settings.lora = args.lora.settings().or(settings.lora);
     settings.embedding_cache = args.cache.folder()?;
+    settings.checkpoint_every = args.checkpoint_every;
+    settings.train.precision = args.precision.precision.or(settings.train.precision);
     settings.query_prompt = args.prompts.query_prompt.clone().or(settings.query_prompt);
     settings.document_prompt = args.prompts.document_prompt.clone().or(settings.document_prompt);
     if let Some(seed) = args.seed {

@@ -178,7 +178,15 @@ pub fn train() -> TrainSummary {
         best_step: best.step,
         improved: true,
         stopped: "early stopping".into(),
-        negatives: NegativesSeen { in_batch: 62.7, own: 4.9, others: 308.4, masked: 3.1, masked_by_teacher: 7.6, effective: 376.0 },
+        negatives: NegativesSeen {
+            in_batch: 62.7,
+            own: 4.9,
+            others: 308.4,
+            queued: 0.0,
+            masked: 3.1,
+            masked_by_teacher: 7.6,
+            effective: 376.0,
+        },
         seconds: [("training", 71.3), ("validation", 14.9)].map(|(k, v)| (k.to_owned(), v)).into(),
         ..TrainSummary::default()
     };

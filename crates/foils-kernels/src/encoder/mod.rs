@@ -229,7 +229,7 @@ struct Packed<T> {
 impl<T: Float> Packed<T> {
     /// `view` makes the matrix to be packed of a weight, its rows and its columns.
     fn new(precision: Precision, weights: &EncoderWeights<&[T]>, view: for<'a> fn(&'a [T], usize, usize) -> Matrix<'a, T>) -> Self {
-        let kernel = Kernel::new(precision);
+        let kernel = kernel(precision);
         let EncoderWeights { query, key, value, out, wide, narrow, .. } = weights;
         let pack = |layer: &&Affine<&[T]>| {
             let to = layer.bias.len();
@@ -246,6 +246,15 @@ impl<T: Float> Packed<T> {
         let left = self.kernel.left(Matrix::row_major(x, rows, from));
         self.kernel.multiply(&left, weight, MatrixMut::row_major(y, rows, to), Write::add(T::ONE));
     }
+}
+
+/// How products are computed. Tests can have the instructions that the processor lacks carried out in software.
+fn kernel<T: Float>(precision: Precision) -> Kernel<T> {
+    #[cfg(test)]
+    if let Some(features) = tests::EMULATED.get() {
+        return Kernel::among(features, precision);
+    }
+    Kernel::new(precision)
 }
 
 /// Consecutive texts, about [`GROUP`] tokens together; those without tokens are nowhere.

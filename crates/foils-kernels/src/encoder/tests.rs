@@ -1,6 +1,13 @@
 use super::*;
-use crate::layers;
+use crate::simd::Features;
+use crate::{Lists, contrastive, layers};
 use proptest::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    /// What [`kernel`] may use on this thread, in place of what the processor has.
+    pub(super) static EMULATED: Cell<Option<Features>> = const { Cell::new(None) };
+}
 
 fn numbers(n: usize, seed: usize) -> Vec<f64> {
     (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f64 / 1001.0 - 1.0).collect()
@@ -166,4 +173,58 @@ fn threads_do_not_change_the_bits() {
 fn lengths_that_do_not_add_up_panic() {
     let layer = layer(4, 2, 3);
     layer.forward(&weights(&layer).as_slices(), &numbers(12, 1), &[2, 2]);
+}
+
+/// 100 steps of InfoNCE on the mean vectors of sixteen texts, by one layer and AdamW: each step's loss.
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
+fn losses_of_training(precision: Precision) -> Vec<f64> {
+    let layer = EncoderLayer { precision, ..layer(64, 4, 128) };
+    let (width, lengths) = (layer.width, [7, 3, 9, 5, 8, 6, 4, 7, 5, 9, 3, 8, 6, 7, 4, 5]);
+    let x: Vec<f32> = narrow(&numbers(lengths.iter().sum::<usize>() * width, 3));
+    let mut weights = EncoderWeights::of(weights(&layer).each().map(|w| narrow(&w.iter().map(|x| x * 0.3).collect::<Vec<_>>())));
+    let mut moments = weights.each().map(|w| (vec![0.0; w.len()], vec![0.0; w.len()]));
+    let (offsets, positives): (Vec<usize>, Vec<u32>) = ((0..=8).collect(), (0..8).collect());
+    let settings = contrastive::Settings::new(Lists::new(&offsets, &positives), 20.0);
+    let mut losses = Vec::new();
+    for step in 1..=100 {
+        let (y, kept) = layer.forward_kept(&weights.as_slices(), &x, &lengths);
+        let mut rest = &y[..];
+        let mut pooled = vec![0.0; lengths.len() * width];
+        for (&length, mean) in lengths.iter().zip(pooled.chunks_exact_mut(width)) {
+            let text = rest.split_off(..length * width).unwrap();
+            text.chunks_exact(width).for_each(|token| mean.iter_mut().zip(token).for_each(|(m, t)| *m += t / length as f32));
+        }
+        let (anchors, candidates) = pooled.split_at(8 * width);
+        let loss = contrastive::contrast(anchors, candidates, width, &settings);
+        losses.push(loss.loss);
+        let above = [loss.grad_anchors, loss.grad_candidates].concat();
+        let of_text = |(g, &length): (&[f32], &usize)| g.iter().map(|g| g / length as f32).collect::<Vec<_>>().repeat(length);
+        let g: Vec<f32> = above.chunks_exact(width).zip(&lengths).flat_map(of_text).collect();
+        let grads = layer.backward(&weights.as_slices(), &x, kept, g).weights;
+        let mut new = weights.each().map(Clone::clone);
+        for ((p, g), (first, second)) in new.iter_mut().zip(grads.each()).zip(&mut moments) {
+            layers::AdamW::default().step(step, 3e-4, p, g, first, second);
+        }
+        weights = EncoderWeights::of(new);
+    }
+    losses
+}
+
+/// As a processor with AMX trains. Two parts of bf16 have the losses of f32; one part has not, which is why it is not the default.
+#[test]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
+fn training_in_high_precision_has_the_losses_of_f32() {
+    let found = crate::simd::features();
+    if !found.avx512 {
+        return;
+    }
+    crate::simd::amx_emulation::install();
+    let exact = losses_of_training(Precision::Highest);
+    EMULATED.set(Some(Features { amx_bf16: true, ..found }));
+    let [high, medium] = [Precision::High, Precision::Medium].map(losses_of_training);
+    EMULATED.set(None);
+    let error = |losses: &[f64]| losses.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(exact[99] < 0.5 * exact[0], "it learns: {} -> {}", exact[0], exact[99]);
+    assert!(high != exact && error(&high) < 1e-3, "high: {}", error(&high));
+    assert!(error(&medium) > error(&high), "medium: {}, high: {}", error(&medium), error(&high));
 }

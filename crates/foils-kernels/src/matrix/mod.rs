@@ -32,6 +32,7 @@ use crate::Real;
 pub use crate::simd::MatrixMut;
 use crate::simd::{Features, Level, features};
 pub use packed::{Left, Part, Right, STEP};
+use serde::{Deserialize, Serialize};
 pub use single::{product, product_threaded};
 use std::marker::PhantomData;
 pub use view::Matrix;
@@ -42,7 +43,8 @@ pub(crate) use view::needed;
 /// The errors are the largest relative to Σ|a·b| over sums of 384 products of numbers in [−1, 1]. Without AMX (x86-64 with
 /// Linux) nothing is faster than f32, and all three compute as [`Precision::Highest`]. No error is larger than 3 · 2⁻¹⁶ in
 /// [`Precision::High`] and 2⁻⁷ + 2⁻¹⁶ in [`Precision::Medium`], beside the rounding of f32 sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// f32 throughout: AVX-512, AVX2, or what the compiler makes of plain code (SSE2 on x86-64, NEON on aarch64). Error 2.5e-7.
     Highest,
@@ -56,7 +58,14 @@ pub enum Precision {
 impl Default for Precision {
     /// [`Precision::High`] where the processor has AMX, else [`Precision::Highest`].
     fn default() -> Self {
-        if features().amx_bf16 { Self::High } else { Self::Highest }
+        Self::High.here()
+    }
+}
+
+impl Precision {
+    /// What this processor computes f32 with when asked for this: [`Precision::Highest`] where there is no AMX.
+    pub fn here(self) -> Self {
+        if features().amx_bf16 { self } else { Self::Highest }
     }
 }
 

@@ -4,6 +4,7 @@
 mod autodiff;
 mod baselines_contrastive;
 mod baselines_mining;
+mod cacr;
 mod case;
 mod contrastive_behaviour;
 mod dcl;
@@ -11,6 +12,7 @@ mod eci;
 mod ranking_losses;
 mod registry;
 mod retrieval_metrics;
+mod soft_infonce;
 
 pub use case::{Array, Case, GoldenFile, Outputs};
 pub use registry::{Function, functions};

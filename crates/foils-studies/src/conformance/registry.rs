@@ -12,11 +12,13 @@ pub fn functions() -> HashMap<&'static str, Function> {
     let tables: [&[(&'static str, Function)]; _] = [
         super::baselines_contrastive::FUNCTIONS,
         super::baselines_mining::FUNCTIONS,
+        super::cacr::FUNCTIONS,
         super::contrastive_behaviour::FUNCTIONS,
         super::dcl::FUNCTIONS,
         super::eci::FUNCTIONS,
         super::ranking_losses::FUNCTIONS,
         super::retrieval_metrics::FUNCTIONS,
+        super::soft_infonce::FUNCTIONS,
     ];
     tables.into_iter().flatten().copied().collect()
 }

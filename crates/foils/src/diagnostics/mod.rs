@@ -3,6 +3,7 @@
 mod coupling;
 pub mod eci;
 mod exact_sum;
+mod hardness;
 mod negative_sets;
 mod pairs;
 mod principal;
@@ -12,6 +13,7 @@ mod spread;
 
 pub use coupling::{Coupling, npc_multiplier};
 pub use eci::{Capacity, Eci, EciSettings, Margin, eci_curve, eci_from_embeddings, eci_from_scores};
+pub use hardness::{HardnessProfile, hardness_profile};
 pub use negative_sets::{NegativeSet, ScoreSettings, gather, score_embedded, score_sets};
 pub use principal::PrincipalAxes;
 pub use set_score::{Baselines, ComponentIntervals, ScoreReport, SetScore, UnsafePair};

@@ -1,11 +1,29 @@
 //! Losses by name, for commands and settings files.
 
-use super::{Dcl, Dclw, DistillKl, InfoNce, MarginMse, MultipleNegativesRanking, RankingLoss, Similarity};
+use super::{
+    Cacr, Dcl, Dclw, DistillKl, HardContrastive, InfoNce, MarginMse, MultipleNegativesRanking, RankingLoss, RelevanceInfoNce, Similarity,
+    SimpleContrastive, SoftInfoNce,
+};
 use crate::{Error, Result, check};
 use serde::{Deserialize, Serialize};
 
 /// The names that [`by_name`] knows.
-pub const NAMES: [&str; 6] = ["mnrl", "infonce", "dcl", "dclw", "margin-mse", "kl"];
+pub const NAMES: [&str; 14] = [
+    "mnrl",
+    "infonce",
+    "dcl",
+    "dclw",
+    "hard-contrastive",
+    "simple-contrastive",
+    "hard-simple-contrastive",
+    "cacr",
+    "soft-infonce",
+    "weighted-infonce",
+    "bce-infonce",
+    "kl-infonce",
+    "margin-mse",
+    "kl",
+];
 
 /// Hyper-parameters of the losses that can be picked by name; each takes what it has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,10 +33,20 @@ pub struct LossSettings {
     pub temperature: Option<f64>,
     /// 1/τ; only one of the two may be given.
     pub scale: Option<f64>,
-    /// Margin-MSE and KL: the divisor of the teacher's scores; when it is not given 1 for margin-MSE, and for KL τ.
+    /// The divisor of the teacher's scores, for losses that learn them; when it is not given 1, and for KL τ.
     pub teacher_temperature: Option<f64>,
     /// DCLW: σ of the weights.
     pub sigma: f64,
+    /// Hard losses: the share of an anchor's negatives that counts.
+    pub alpha: f64,
+    /// CACR: the sharpness of the negatives' weights.
+    pub tau_neg: f64,
+    /// Simple losses: λ; when it is not given 1/(number of negatives).
+    pub lambda_neg: Option<f64>,
+    /// KL-InfoNCE: the weight of InfoNCE.
+    pub info_nce_weight: f64,
+    /// KL-InfoNCE: the weight of the divergence.
+    pub kl_weight: f64,
     /// Cosine or inner product.
     pub similarity: Similarity,
     /// InfoNCE: positives look for their anchors too.
@@ -27,7 +55,19 @@ pub struct LossSettings {
 
 impl Default for LossSettings {
     fn default() -> Self {
-        Self { temperature: None, scale: None, teacher_temperature: None, sigma: 0.5, similarity: Similarity::Cosine, symmetric: false }
+        Self {
+            temperature: None,
+            scale: None,
+            teacher_temperature: None,
+            sigma: 0.5,
+            alpha: 0.1,
+            tau_neg: 1.0,
+            lambda_neg: None,
+            info_nce_weight: 1.0,
+            kl_weight: 0.1,
+            similarity: Similarity::Cosine,
+            symmetric: false,
+        }
     }
 }
 
@@ -46,18 +86,31 @@ impl LossSettings {
     }
 }
 
-/// The loss called `mnrl`, `infonce`, `dcl`, `dclw`, `margin-mse` or `kl`.
+/// The loss of one of the [`NAMES`].
 ///
 /// # Errors
 /// On another name, or settings that the loss refuses.
 pub fn by_name(name: &str, settings: &LossSettings) -> Result<Box<dyn RankingLoss>> {
     let scale = settings.scale()?;
     let (temperature, normalize) = (1.0 / scale, settings.similarity.normalizes());
+    let of_relevance = settings.teacher_temperature.unwrap_or(1.0);
     Ok(match name {
         "mnrl" => Box::new(MultipleNegativesRanking::new(scale)?.similarity(settings.similarity)),
         "infonce" => Box::new(InfoNce::new(temperature)?.normalize(normalize).symmetric(settings.symmetric)),
         "dcl" => Box::new(Dcl::new(temperature)?.normalize(normalize)),
         "dclw" => Box::new(Dclw::new(temperature, settings.sigma)?.normalize(normalize)),
+        "hard-contrastive" => Box::new(HardContrastive::new(temperature, settings.alpha)?.normalize(normalize)),
+        "simple-contrastive" => Box::new(SimpleContrastive::new(settings.lambda_neg)?.normalize(normalize)),
+        "hard-simple-contrastive" => Box::new(SimpleContrastive::new(settings.lambda_neg)?.hardest(settings.alpha)?.normalize(normalize)),
+        // Of one positive the sharpness of the positives' weights changes nothing.
+        "cacr" => Box::new(Cacr::new(1.0, settings.tau_neg)?.normalize(normalize)),
+        "soft-infonce" => Box::new(SoftInfoNce::new(temperature)?.normalize(normalize)),
+        "weighted-infonce" => Box::new(RelevanceInfoNce::weighted(temperature, of_relevance)?.normalize(normalize)),
+        "bce-infonce" => Box::new(RelevanceInfoNce::bce(temperature, of_relevance)?.normalize(normalize)),
+        "kl-infonce" => {
+            let (v, w) = (settings.info_nce_weight, settings.kl_weight);
+            Box::new(RelevanceInfoNce::kl(temperature, of_relevance, v, w)?.normalize(normalize))
+        }
         "margin-mse" => Box::new(MarginMse::new(settings.teacher_temperature.unwrap_or(1.0))?.similarity(settings.similarity)),
         "kl" => {
             let teacher = settings.teacher_temperature.unwrap_or(temperature);

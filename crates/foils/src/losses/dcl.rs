@@ -81,12 +81,11 @@ impl Dcl {
     }
 
     fn ranking(&self, a: Tensor<2>, c: Tensor<2>, targets: &Targets, positive_weight: PositiveWeight) -> Result<Tensor<1>> {
-        let (positives, excluded) = Contrast::with_targets(targets, a.dims()[0], c.dims()[0])?;
+        let shape = (a.dims()[0], c.dims()[0]);
         let contrast = Contrast {
-            excluded,
             positive_in_denominator: false,
             positive_weight,
-            ..Contrast::new(positives, self.temperature, self.normalize, self.options)
+            ..Contrast::of_targets(targets, shape, self.temperature, self.normalize, self.options)?
         };
         Ok(contrast.forward(("anchors", a), ("candidates", c))?.loss)
     }
@@ -149,6 +148,10 @@ impl RankingLoss for Dcl {
         self.ranking(anchors, candidates, targets, PositiveWeight::One)
     }
 
+    fn takes_weights(&self) -> bool {
+        true
+    }
+
     fn describe(&self) -> String {
         format!("DCL(temperature {}, {})", self.temperature, Similarity::from_normalize(self.normalize))
     }
@@ -158,6 +161,10 @@ impl RankingLoss for Dclw {
     /// As of [`Dcl`], with the weights taken over the anchors of the batch.
     fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>> {
         self.dcl.ranking(anchors, candidates, targets, self.weight())
+    }
+
+    fn takes_weights(&self) -> bool {
+        true
     }
 
     fn describe(&self) -> String {

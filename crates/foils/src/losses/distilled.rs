@@ -1,6 +1,6 @@
 //! What the losses share that learn from a teacher's scores.
 
-use super::contrast::{Contrast, normalize_rows};
+use super::contrast::normalize_rows;
 use super::{Options, Similarity, Targets, ZeroRows};
 use crate::{Error, Result, check};
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
@@ -35,7 +35,8 @@ impl Distilled {
             check::values(name, x, cosine && options.zero_rows == ZeroRows::Refuse)?;
         }
         let dims @ [n, m] = [anchors.dims()[0], candidates.dims()[0]];
-        Contrast::with_targets(targets, n, m)?;
+        targets.check(n, m)?;
+        targets.refuse_weights(loss)?;
         if targets.teacher.is_empty() {
             return Err(Error::invalid(format!("{loss} learns from a teacher's scores, and there are none")));
         }
@@ -54,7 +55,7 @@ impl Distilled {
         }
         let place = (anchors.device().without_autodiff(), anchors.dtype());
         let [anchors, candidates] = [anchors, candidates].map(|x| if cosine { normalize_rows(x) } else { x });
-        let teacher = targets.teacher.iter().map(|&t| f64::from(t)).collect();
+        let teacher = targets.teacher.clone();
         Ok(Self { student: anchors.matmul(candidates.transpose()), teacher, counts, dims, place })
     }
 

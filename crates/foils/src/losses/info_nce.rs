@@ -60,10 +60,14 @@ impl InfoNce {
 
     fn contrast(&self, anchors: (&str, Tensor<2>), candidates: (&str, Tensor<2>), targets: &Targets) -> Result<Tensor<1>> {
         let [n, m] = [anchors.1.dims()[0], candidates.1.dims()[0]];
-        let (positives, excluded) = Contrast::with_targets(targets, n, m)?;
-        let there = Contrast { excluded, ..Contrast::new(positives, self.temperature, self.normalize, self.options) };
+        let there = Contrast::of_targets(targets, (n, m), self.temperature, self.normalize, self.options)?;
         if !self.symmetric {
             return Ok(there.forward(anchors, candidates)?.loss);
+        }
+        if there.bias.is_some() {
+            return Err(Error::invalid(
+                "symmetric InfoNCE has no weights for the anchors that a positive looks among: take it in one direction",
+            ));
         }
         // One pass serves both directions when no two anchors share their positive, as in a batch without duplicates.
         if there.is_fused(&anchors.1) && targets.positive.iter().collect::<HashSet<_>>().len() == n {
@@ -87,6 +91,10 @@ impl RankingLoss for InfoNce {
             return Err(Error::invalid(format!("{m} candidates: there are no negatives")));
         }
         self.contrast(("anchors", anchors), ("candidates", candidates), targets)
+    }
+
+    fn takes_weights(&self) -> bool {
+        !self.symmetric
     }
 
     fn describe(&self) -> String {

@@ -3,18 +3,22 @@
 mod alignment;
 mod barlow_twins;
 mod by_name;
+mod cacr;
 mod contrast;
 mod dcl;
 mod dcl_queue;
 mod distill_kl;
 mod distilled;
 mod gradient;
+mod hard_contrastive;
 mod info_nce;
 mod margin_mse;
 mod moco;
 mod nt_xent;
 mod options;
 mod ranking;
+mod setters;
+mod soft_info_nce;
 mod sup_con;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -26,20 +30,23 @@ pub use crate::search::Similarity;
 pub use alignment::Alignment;
 pub use barlow_twins::{BarlowTwins, BarlowTwinsOutput};
 pub use by_name::{LossSettings, NAMES, by_name};
+pub use cacr::{Cacr, CacrOutput, CacrWeights, RepulsionCost};
 pub use dcl::{Dcl, Dclw};
 pub use dcl_queue::DclQueue;
 pub use distill_kl::DistillKl;
+pub use hard_contrastive::{HardContrastive, SimpleContrastive};
 pub use info_nce::InfoNce;
 pub use margin_mse::MarginMse;
 pub use moco::{MocoInfoNce, MocoOutput};
 pub use nt_xent::NtXent;
 pub use options::{Compute, Options, ZeroRows};
 pub use ranking::MultipleNegativesRanking;
+pub use soft_info_nce::{RelevanceInfoNce, SoftInfoNce};
 pub use sup_con::SupCon;
 pub use triplet::{Distance, TripletMargin};
 pub use uniformity::Uniformity;
 
-use crate::Result;
+use crate::{Error, Result};
 use burn::tensor::Tensor;
 
 /// Which candidate is right for which anchor, and which must not count against it.
@@ -52,13 +59,51 @@ pub struct Targets {
     pub excluded: Vec<Vec<u32>>,
     /// A teacher's score of each anchor and candidate, row-major `[anchors, candidates]`; empty when there is no teacher. Scores of
     /// excluded candidates are not looked at.
-    pub teacher: Vec<f32>,
+    pub teacher: Vec<f64>,
+    /// What each candidate's exponential is multiplied by in each anchor's denominator, row-major `[anchors, candidates]`, where it is a
+    /// negative: 1 for a full negative, less for one that may be a positive, 0 for none. Empty when all are 1.
+    pub weights: Vec<f64>,
 }
 
 impl Targets {
-    /// Without a teacher.
+    /// Without a teacher or weights.
     pub fn new(positive: Vec<u32>, excluded: Vec<Vec<u32>>) -> Self {
-        Self { positive, excluded, teacher: Vec::new() }
+        Self { positive, excluded, ..Self::default() }
+    }
+
+    /// Checks all against `n` anchors and `m` candidates, but for the teacher.
+    pub(crate) fn check(&self, n: usize, m: usize) -> Result<()> {
+        let invalid = |message: String| Err(Error::invalid(message));
+        if self.positive.len() != n {
+            return invalid(format!("{} positives for {n} anchors", self.positive.len()));
+        }
+        if !self.excluded.is_empty() && self.excluded.len() != n {
+            return invalid(format!("{} exclusion lists for {n} anchors", self.excluded.len()));
+        }
+        let outside = |j: &&u32| **j as usize >= m;
+        if let Some((i, j)) = self.positive.iter().enumerate().find(|(_, j)| outside(j)) {
+            return invalid(format!("the positive of anchor {i} is candidate {j} of {m}"));
+        }
+        if let Some((i, j)) = self.excluded.iter().enumerate().find_map(|(i, l)| l.iter().find(outside).map(|j| (i, j))) {
+            return invalid(format!("anchor {i} excludes candidate {j} of {m}"));
+        }
+        if !self.weights.is_empty() && self.weights.len() != n * m {
+            return invalid(format!("{} weights for {n} anchors and {m} candidates", self.weights.len()));
+        }
+        match self.weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
+            Some(at) => {
+                invalid(format!("the weight of candidate {} for anchor {} is {}: it must be at least 0", at % m, at / m, self.weights[at]))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// For a loss that has no place for them.
+    pub(crate) fn refuse_weights(&self, loss: &str) -> Result<()> {
+        if self.weights.is_empty() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("{loss} has no denominator in which negatives could have weights")))
     }
 }
 
@@ -73,6 +118,11 @@ pub trait RankingLoss: Send + Sync {
 
     /// Whether it learns from [`Targets::teacher`].
     fn needs_teacher(&self) -> bool {
+        false
+    }
+
+    /// Whether it has a use for [`Targets::weights`].
+    fn takes_weights(&self) -> bool {
         false
     }
 

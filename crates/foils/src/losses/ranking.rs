@@ -55,10 +55,14 @@ impl MultipleNegativesRanking {
 
 impl RankingLoss for MultipleNegativesRanking {
     fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>> {
-        let (positives, excluded) = Contrast::with_targets(targets, anchors.dims()[0], candidates.dims()[0])?;
+        let shape = (anchors.dims()[0], candidates.dims()[0]);
         let contrast =
-            Contrast { excluded, scale: self.scale, ..Contrast::new(positives, 1.0, self.similarity.normalizes(), self.options) };
+            Contrast { scale: self.scale, ..Contrast::of_targets(targets, shape, 1.0, self.similarity.normalizes(), self.options)? };
         Ok(contrast.forward(("anchors", anchors), ("candidates", candidates))?.loss)
+    }
+
+    fn takes_weights(&self) -> bool {
+        true
     }
 
     fn describe(&self) -> String {

@@ -8,6 +8,7 @@ mod histogram;
 mod knn;
 mod linear_probe;
 mod ranking;
+mod reciprocal_rank;
 mod run;
 mod student;
 
@@ -21,5 +22,6 @@ pub(crate) use knn::unit_rows;
 pub use knn::{KnnPrediction, KnnSettings, knn_predict};
 pub use linear_probe::{LinearProbe, ProbeSettings};
 pub use ranking::{Gain, MapDenominator, PerQuery, RankMetrics, RetrievalSettings, of_run, retrieval_metrics};
+pub use reciprocal_rank::mean_reciprocal_rank;
 pub use run::{JudgedRun, judged_run};
 pub use student::{SampleMean, sample_mean};

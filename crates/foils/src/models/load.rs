@@ -8,6 +8,7 @@ use super::{
     Trainable,
 };
 use crate::data::registry;
+use crate::nn::Precision;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,8 @@ pub struct LoadOptions {
     pub lora: Option<LoraSettings>,
     /// New dense layers on top, which alone are trained.
     pub adapter: Option<Head>,
+    /// How exactly transformers multiply f32 on a processor that knows of less than f32; none: [`Precision::default`].
+    pub precision: Option<Precision>,
     /// A folder for the vectors of transformers ([`super::EmbeddingCache`]); none: they are computed each time.
     pub embedding_cache: Option<PathBuf>,
     /// What comes before queries, instead of what the model's folder says.
@@ -114,6 +117,9 @@ fn read_folder(folder: &Path, name: &str, updates: Option<&Path>, options: &Load
             name.to_owned()
         };
         let mut encoder = BertEncoder::read(&path(0), pooling)?.with_normalize(normalize_inner).with_source(&source);
+        if let Some(precision) = options.precision {
+            encoder = encoder.with_precision(precision);
+        }
         if let Some(updates) = updates {
             encoder = encoder.with_lora_files(updates)?;
         }

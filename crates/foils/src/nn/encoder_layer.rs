@@ -26,6 +26,17 @@ pub struct Norm {
     pub beta: Tensor<1>,
 }
 
+/// What an [`encoder_layer`] is beside its parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerSettings {
+    /// Heads of attention, which divide the width.
+    pub heads: usize,
+    /// Of the norms.
+    pub epsilon: f64,
+    /// How exactly the kernels multiply f32; elsewhere the device decides.
+    pub precision: Precision,
+}
+
 /// The parameters of an [`encoder_layer`] of `width` columns with `hidden` units.
 #[derive(Clone, Debug)]
 pub struct LayerWeights {
@@ -51,23 +62,25 @@ pub struct LayerWeights {
 /// `h = norm(x + out(attention(x)))`, `y = norm(h + narrow(gelu(wide(h))))`.
 ///
 /// `x`, `[tokens, width]`, holds the tokens of all texts one after the other, and so does the result: there is no padding, and
-/// linear layers, norms and GELU see real tokens only. `epsilon` is that of the norms.
+/// linear layers, norms and GELU see real tokens only.
 ///
 /// # Panics
 /// When the shapes do not fit, or the heads do not divide the width.
-pub fn encoder_layer(x: Tensor<2>, weights: LayerWeights, lengths: &Lengths, heads: usize, epsilon: f64) -> Tensor<2> {
+pub fn encoder_layer(x: Tensor<2>, weights: LayerWeights, lengths: &Lengths, settings: LayerSettings) -> Tensor<2> {
     assert_eq!(x.dims()[0], lengths.tokens(), "rows for texts of {} tokens", lengths.tokens());
     if !on_kernels(&x) {
-        return plain(x, weights, lengths, heads, epsilon);
+        return plain(x, weights, lengths, settings);
     }
+    let LayerSettings { heads, epsilon, precision } = settings;
     let [width, hidden] = weights.wide.weight.dims();
-    let layer = kernels::EncoderLayer { width, heads, hidden, epsilon, precision: Precision::default() };
+    let layer = kernels::EncoderLayer { width, heads, hidden, epsilon, precision };
     let each = lengths.offsets().windows(2).map(|ends| ends[1] - ends[0]).collect();
     Tensor::from_dispatch(Dispatch::encoder_layer(x.into_dispatch(), weights.into_parameters(), layer, each))
 }
 
 /// [`encoder_layer`] step by step.
-fn plain(x: Tensor<2>, weights: LayerWeights, lengths: &Lengths, heads: usize, epsilon: f64) -> Tensor<2> {
+fn plain(x: Tensor<2>, weights: LayerWeights, lengths: &Lengths, settings: LayerSettings) -> Tensor<2> {
+    let LayerSettings { heads, epsilon, .. } = settings;
     let affine = |x: Tensor<2>, layer: Affine| linear(x, layer.weight, Some(layer.bias));
     let norm = |x, residual, norm: Norm| add_layer_norm(x, residual, norm.gamma, norm.beta, epsilon);
     let [q, k, v] = [weights.query, weights.key, weights.value].map(|layer| affine(x.clone(), layer));
@@ -154,8 +167,6 @@ pub struct EncoderLayer {
     pub narrow: AffineParams,
     /// At the end.
     pub output_norm: NormParams,
-    /// Of both norms.
-    pub epsilon: f64,
 }
 
 impl AffineParams {
@@ -191,8 +202,8 @@ impl EncoderLayer {
     ///
     /// # Panics
     /// As [`encoder_layer`].
-    pub fn forward(&self, x: Tensor<2>, lengths: &Lengths, heads: usize) -> Tensor<2> {
-        encoder_layer(x, self.weights(), lengths, heads, self.epsilon)
+    pub fn forward(&self, x: Tensor<2>, lengths: &Lengths, settings: LayerSettings) -> Tensor<2> {
+        encoder_layer(x, self.weights(), lengths, settings)
     }
 }
 
@@ -226,7 +237,7 @@ mod tests {
         shapes().iter().map(|shape| (0..shape.iter().product()).map(&mut next).collect()).collect()
     }
 
-    type Layer = fn(Tensor<2>, LayerWeights, &Lengths, usize, f64) -> Tensor<2>;
+    type Layer = fn(Tensor<2>, LayerWeights, &Lengths, LayerSettings) -> Tensor<2>;
 
     fn layer(layer: Layer, x: Tensor<2>, tensors: &[Tensor<1>], lengths: &Lengths) -> Tensor<2> {
         let mut rest = tensors.iter();
@@ -245,7 +256,7 @@ mod tests {
             narrow: affine(HIDDEN, WIDTH),
             output_norm: norm(affine(1, WIDTH)),
         };
-        layer(x, weights, lengths, 2, 1e-5)
+        layer(x, weights, lengths, LayerSettings { heads: 2, epsilon: 1e-5, precision: Precision::default() })
     }
 
     fn loss(of: Layer, numbers: &[Vec<f64>], device: &Device) -> (Tensor<1>, Vec<Tensor<1>>) {

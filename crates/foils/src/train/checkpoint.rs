@@ -1,6 +1,7 @@
 //! Where a training run stands, kept on disk while it goes on.
 
 use super::candidates::Counts;
+use super::queue::Queue;
 use super::{StepRecord, Validation};
 use crate::data::{Collection, Example};
 use crate::models::{Trainable, from_bytes, to_bytes};
@@ -29,9 +30,12 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// The least time between two, unless it is set otherwise.
+    pub const EVERY: Duration = Duration::from_secs(60);
+
     /// The last two, one a minute.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), every: Duration::from_secs(60), keep: 2 }
+        Self { folder: folder.into(), every: Self::EVERY, keep: 2 }
     }
 
     /// Removes all checkpoints, and the folder if nothing else is in it: when the trained model is safe.
@@ -83,6 +87,7 @@ pub(super) struct Saved {
     pub best: Option<Vec<u8>>,
     pub since_best: usize,
     pub counts: Counts,
+    pub queue: Queue,
     pub steps: Vec<StepRecord>,
     pub validations: Vec<Validation>,
     pub untuned_ndcg: f64,

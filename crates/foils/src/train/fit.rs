@@ -1,16 +1,18 @@
 //! The training loop.
 
-use super::candidates::{Batch, Counts};
+use super::candidates::{Assembler, Batch, Counts};
 use super::checkpoint::{Checkpoints, Keeper, Saved, run_digest};
+use super::queue::Queue;
 use super::teacher::Teacher;
 use super::validation::ValidationSet;
+use super::weights::Weigher;
 use super::{BatchSampler, Epoch, EventWriter, Schedule, StepRecord, TrainSettings, TrainSummary, TrainingSet, Validation};
 use crate::data::{Collection, Example};
 use crate::losses::RankingLoss;
 use crate::models::{Role, Trainable, prompted};
 use crate::progress::Progress;
 use crate::{Error, Result, seed};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -34,7 +36,8 @@ pub struct RunFiles<'a> {
 /// Each batch holds one positive and up to [`TrainSettings::negatives_per_anchor`] mined negatives of each of its examples;
 /// every candidate serves every anchor, except that candidates whose text equals any positive that the training examples give
 /// to the anchor are masked ([`crate::losses::Targets::excluded`]) and counted. Batches come from [`BatchSampler`].
-/// A teacher ([`TrainSettings::teacher`]) embeds every training text once, at the start. What is written on the way, and from where a run
+/// With a queue ([`TrainSettings::queue`]) the candidates of earlier batches follow, as vectors without a graph. A teacher ([`TrainSettings::teacher`]), or
+/// an encoder that weighs ([`TrainSettings::weights`]), embeds every training text once, at the start. What is written on the way, and from where a run
 /// goes on that was stopped, is in [`RunFiles`].
 ///
 /// The loss is computed on [`TrainSettings::device`]; the same seed, data, settings and number of threads give on the CPU the same weights to the bit, unless `max_minutes` cuts the run.
@@ -72,7 +75,8 @@ pub fn fit(
     let validation = validation.with_documents_from(documents_from);
     clock.lap("prepare");
     let teacher = Teacher::new(settings, loss, train, &set)?;
-    if teacher.is_some() {
+    let weigher = Weigher::new(settings, loss, &set)?;
+    if teacher.is_some() || weigher.is_some() {
         clock.lap("teacher");
     }
     let log = run_files.logs.map(EventWriter::create).transpose()?;
@@ -81,8 +85,8 @@ pub fn fit(
         best: None,
         since_best: 0,
         model,
-        set: &set,
-        teacher,
+        assembler: Assembler { set: &set, teacher, weigher, negatives: settings.negatives_per_anchor },
+        queue: Queue::new(settings.queue),
         loss,
         settings,
         validation,
@@ -169,8 +173,8 @@ enum Next {
 
 struct Run<'a> {
     model: &'a mut dyn Trainable,
-    set: &'a TrainingSet<'a>,
-    teacher: Option<Teacher<'a>>,
+    assembler: Assembler<'a>,
+    queue: Queue,
     loss: &'a dyn RankingLoss,
     settings: &'a TrainSettings,
     validation: ValidationSet<'a>,
@@ -201,7 +205,7 @@ impl Run<'_> {
         self.progress.println(format!("going on after step {} of {}, from a checkpoint", saved.step, self.total));
         self.progress.inc(saved.step as u64);
         self.resumed = saved.step;
-        (self.best, self.since_best, self.counts) = (saved.best, saved.since_best, saved.counts);
+        (self.best, self.since_best, self.counts, self.queue) = (saved.best, saved.since_best, saved.counts, saved.queue);
         (self.summary.steps, self.summary.validations) = (saved.steps, saved.validations);
         (self.summary.untuned_ndcg, self.summary.best_ndcg, self.summary.best_step) =
             (saved.untuned_ndcg, saved.best_ndcg, saved.best_step);
@@ -217,6 +221,7 @@ impl Run<'_> {
             best: self.best.clone(),
             since_best: self.since_best,
             counts: self.counts,
+            queue: self.queue.clone(),
             steps: self.summary.steps.clone(),
             validations: self.summary.validations.clone(),
             untuned_ndcg: self.summary.untuned_ndcg,
@@ -254,13 +259,13 @@ impl Run<'_> {
         let mut rng = seed::rng(self.settings.seed, 2 * number as u64 + 1);
         for b in 0..epoch.len() {
             *step += 1;
-            let teacher = self.teacher.as_ref();
-            let batch = Batch::assemble(self.set, teacher, epoch.batch(b), self.settings.negatives_per_anchor, &mut rng);
+            let stopped = |e: Error| Error::invalid(format!("training stopped at step {step}: {e}"));
+            let batch = self.assembler.batch(epoch.batch(b), &self.queue, &mut rng).map_err(stopped)?;
             if *step <= self.resumed {
                 // An earlier process has done it; only what is drawn for it counts here.
                 continue;
             }
-            let loss = self.one_step(&batch, *step).map_err(|e| Error::invalid(format!("training stopped at step {step}: {e}")))?;
+            let loss = self.one_step(&batch, *step).map_err(stopped)?;
             self.clock.lap("train");
             let over_time =
                 self.settings.max_minutes > 0.0 && self.clock.elapsed() > Duration::from_secs_f64(60.0 * self.settings.max_minutes);
@@ -287,6 +292,13 @@ impl Run<'_> {
         let anchors = self.model.forward(&batch.anchors, &self.device, dropout)?;
         let candidates: Vec<u32> = batch.candidates.iter().map(|c| c + self.documents_from).collect();
         let candidates = self.model.forward(&candidates, &self.device, dropout.wrapping_add(1))?;
+        let fresh = (self.settings.queue > 0).then(|| candidates.clone().inner());
+        let candidates = if self.queue.len() == 0 {
+            candidates
+        } else {
+            let queued = TensorData::new(self.queue.vectors(), [self.queue.len(), candidates.dims()[1]]);
+            Tensor::cat(vec![candidates, Tensor::from_data(queued, &self.device)], 0)
+        };
         let loss = self.loss.forward(anchors, candidates, &batch.targets)?;
         let value = loss.clone().into_scalar::<f64>();
         if !value.is_finite() {
@@ -294,6 +306,10 @@ impl Run<'_> {
             return Err(Error::invalid(format!("the loss is {value} at learning rate {rate}; {hint}")));
         }
         self.model.step(&mut loss.backward(), rate)?;
+        if let Some(fresh) = fresh {
+            let vectors: Vec<f32> = fresh.into_data().iter().collect();
+            self.queue.push(batch.candidates.iter().copied().zip(batch.keys.iter().copied()), &vectors);
+        }
         self.counts.add(batch.counts);
         self.summary.steps.push(StepRecord { step, loss: value, learning_rate: rate });
         if let Some(log) = &mut self.log {

@@ -1,8 +1,10 @@
 //! What can be set about training.
 
-use super::Decay;
+use super::weights::check_weights;
+use super::{Decay, WeightSettings};
 use crate::device::DeviceName;
 use crate::losses::{self, LossSettings, RankingLoss};
+use crate::nn::Precision;
 use crate::weighting::NegativeFilter;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -29,8 +31,11 @@ impl MarginKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainSettings {
-    /// The objective, by its name in [`crate::losses`]: `mnrl`, `infonce`, `dcl`, `dclw`, `margin-mse`, `kl`.
+    /// The objective, one of [`crate::losses::NAMES`].
     pub loss: String,
+    /// Its hyper-parameters, but for the temperatures, which are settings of their own.
+    #[serde(skip_serializing_if = "is_default")]
+    pub loss_settings: LossSettings,
     /// Softmax temperature: cosine similarities are divided by it.
     pub temperature: f64,
     /// Passes over the examples.
@@ -45,6 +50,17 @@ pub struct TrainSettings {
     pub decay: Decay,
     /// Mined negatives used for each anchor in each epoch, drawn anew where an example has more; 0: in-batch negatives only.
     pub negatives_per_anchor: usize,
+    /// So many candidates of earlier batches are negatives too, with the vectors that they had then; 0: none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub queue: usize,
+    /// How much a candidate counts against an anchor that it may be related to: `HOW:RELEVANCE`. How: `soft-infonce` (less weight, for
+    /// losses with a denominator), `cancel-top-k` or `cancel-ratio` (none). Relevance: `bm25` between the anchors' texts (of a mined negative
+    /// its own), an encoder's cosine of anchor and candidate, or with `queries:` before the encoder of anchor and anchor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+    /// Hyper-parameters of the weights.
+    #[serde(skip_serializing_if = "is_default")]
+    pub weight_settings: WeightSettings,
     /// Steps between validations; 0: ten validations over the run.
     pub validate_every: usize,
     /// Stop after this many validations without a new best; 0: never.
@@ -56,8 +72,13 @@ pub struct TrainSettings {
     /// Where vectors, losses and dense layers are computed. A token table and its optimiser stay in memory on every device.
     #[serde(skip_serializing_if = "DeviceName::is_cpu")]
     pub device: DeviceName,
-    /// A second encoder, by its name or folder ([`crate::models::load`]), or `file` for the scores that the examples have. For the
-    /// losses `margin-mse` and `kl` its scores are what is learned. With any other loss it turns candidates away, as GISTEmbed does
+    /// How exactly transformers multiply f32 on a processor that knows of less than f32 (x86-64 with AMX, where `high` is what is
+    /// done unless said otherwise): `highest`, `high` (each as two bf16) or `medium` (bf16).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
+    /// A second encoder, by its name or folder ([`crate::models::load`]), `bm25` for the words of the anchors (as in
+    /// [`TrainSettings::weights`]), or `file` for the scores that the examples have. For the
+    /// losses `margin-mse`, `kl`, `weighted-infonce`, `bce-infonce` and `kl-infonce` its scores are what is learned. With any other loss it turns candidates away, as GISTEmbed does
     /// (Solatorio 2024, arXiv 2402.16829): one whose similarity to the anchor is above the positive's less the margin does not
     /// count against it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +89,7 @@ pub struct TrainSettings {
     /// What the margin is.
     #[serde(skip_serializing_if = "MarginKind::is_absolute")]
     pub teacher_margin_kind: MarginKind,
-    /// `margin-mse` and `kl` divide the teacher's scores by it; where it is not given 1 for `margin-mse`, and for `kl` the temperature.
+    /// Losses that learn the teacher's scores divide them by it; where it is not given by 1, and for `kl` by the temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher_temperature: Option<f64>,
     /// A folder for the teacher's vectors ([`crate::models::EmbeddingCache`]); not in the file, since it changes nothing.
@@ -76,10 +97,15 @@ pub struct TrainSettings {
     pub embedding_cache: Option<PathBuf>,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Default for TrainSettings {
     fn default() -> Self {
         Self {
             loss: "mnrl".to_owned(),
+            loss_settings: LossSettings::default(),
             temperature: 0.05,
             epochs: 3,
             batch_size: 256,
@@ -87,11 +113,15 @@ impl Default for TrainSettings {
             warmup: 0.1,
             decay: Decay::default(),
             negatives_per_anchor: 3,
+            queue: 0,
+            weights: None,
+            weight_settings: WeightSettings::default(),
             validate_every: 0,
             patience: 4,
             seed: 0,
             max_minutes: 0.0,
             device: DeviceName::Cpu,
+            precision: None,
             teacher: None,
             teacher_margin: None,
             teacher_margin_kind: MarginKind::default(),
@@ -104,6 +134,8 @@ impl Default for TrainSettings {
 impl TrainSettings {
     /// The name of the teacher that stands for the scores that the examples have.
     pub const SCORES_OF_THE_FILE: &str = "file";
+    /// The name of the teacher that compares words.
+    pub const WORDS: &str = "bm25";
 
     /// The objective that these settings name.
     ///
@@ -111,8 +143,13 @@ impl TrainSettings {
     /// On an unknown name, a temperature that is not above 0, or a loss that needs a teacher when none is named.
     pub fn objective(&self) -> Result<Box<dyn RankingLoss>> {
         let (temperature, teacher_temperature) = (Some(self.temperature), self.teacher_temperature);
-        let loss = losses::by_name(&self.loss, &LossSettings { temperature, teacher_temperature, ..LossSettings::default() })?;
+        let more = &self.loss_settings;
+        if more.temperature.is_some() || more.scale.is_some() || more.teacher_temperature.is_some() {
+            return Err(Error::invalid("loss_settings holds a temperature or scale: give temperature and teacher_temperature beside it"));
+        }
+        let loss = losses::by_name(&self.loss, &LossSettings { temperature, teacher_temperature, ..more.clone() })?;
         self.check_teacher(&*loss)?;
+        check_weights(self, &*loss)?;
         Ok(loss)
     }
 

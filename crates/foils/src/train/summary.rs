@@ -62,11 +62,15 @@ pub struct NegativesSeen {
     pub own: f64,
     /// Other examples' mined negatives.
     pub others: f64,
+    /// Candidates of earlier batches ([`super::TrainSettings::queue`]).
+    #[serde(default)]
+    pub queued: f64,
     /// Candidates masked because their text equals a positive of the anchor.
     pub masked: f64,
-    /// Other candidates masked because the teacher finds them too near ([`super::TrainSettings::teacher`]).
+    /// Other candidates masked because the teacher finds them too near ([`super::TrainSettings::teacher`]), or because
+    /// they are cancelled ([`super::TrainSettings::weights`]).
     #[serde(default)]
     pub masked_by_teacher: f64,
-    /// What the loss really saw: in_batch + own + others (masked ones already taken off).
+    /// What the loss really saw: in_batch + own + others + queued (masked ones already taken off).
     pub effective: f64,
 }

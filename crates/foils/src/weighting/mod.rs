@@ -1,5 +1,9 @@
 //! Which foils to trust, and how much? Weights and filters.
 
+mod batch_bm25;
 mod filter;
+mod soft_negatives;
 
+pub use batch_bm25::BatchBm25;
 pub use filter::{MarginRule, NegativeFilter, Rejection};
+pub use soft_negatives::{Cancellation, SoftNegatives, SoftWeights};

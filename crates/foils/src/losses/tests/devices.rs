@@ -10,7 +10,7 @@ fn values_and_gradients_are_those_of_the_cpu() {
     let (here, there) = (Device::flex().autodiff(), name.open().unwrap().autodiff());
     let (n, m, dim) = (13, 37, 8);
     let targets = Targets::new((0..n as u32).map(|i| i % 5).collect(), (0..n as u32).map(|i| vec![7 + i, 30 - i / 2]).collect());
-    let teacher = wave(n * m, 0.53).into_iter().map(|t| t as f32).collect();
+    let teacher = wave(n * m, 0.53);
     let targets = Targets { teacher, ..targets };
     for wanted in NAMES {
         let by = |device: &Device, compute| {

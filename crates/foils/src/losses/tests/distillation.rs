@@ -14,7 +14,7 @@ fn losses(similarity: Similarity) -> Vec<Box<dyn RankingLoss>> {
 
 /// Anchor 0 has the positive 1, anchor 1 the positive 0 and nothing to do with candidate 2.
 fn targets() -> Targets {
-    Targets { teacher: vec![0.5, 2.0, -1.0, 1.5, 0.25, f32::NAN], ..Targets::new(vec![1, 0], vec![vec![], vec![2]]) }
+    Targets { teacher: vec![0.5, 2.0, -1.0, 1.5, 0.25, f64::NAN], ..Targets::new(vec![1, 0], vec![vec![], vec![2]]) }
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn gradients_are_those_of_finite_differences() {
     let (n, m, dim) = (4, 7, 3);
     let (a, c) = (wave(n * dim, 0.7), wave(m * dim, 1.3));
     let excluded = vec![vec![1, 5], vec![], vec![0, 1, 3, 4, 5, 6], vec![3]];
-    let teacher = wave(n * m, 0.31).into_iter().map(|t| t as f32).collect();
+    let teacher = wave(n * m, 0.31);
     let targets = Targets { teacher, ..Targets::new(vec![0, 1, 2, 3], excluded) };
     for similarity in [Similarity::Cosine, Similarity::Dot] {
         for loss in losses(similarity) {
@@ -68,10 +68,10 @@ fn values_and_gradients_are_those_of_sentence_transformers() {
         // Candidate c·n + i belongs to anchor i alone, and the first column is the positives'.
         let others = |i: usize| (0..(n * k) as u32).filter(|j| *j as usize % n != i).collect();
         let mut targets = Targets::new((0..n as u32).collect(), (0..n).map(others).collect());
-        targets.teacher = vec![f32::NAN; n * n * k];
+        targets.teacher = vec![f64::NAN; n * n * k];
         for (at, score) in numbers(&case["teacher"]).into_iter().enumerate() {
             let (i, c) = (at / k, at % k);
-            targets.teacher[i * n * k + c * n + i] = score as f32;
+            targets.teacher[i * n * k + c * n + i] = score;
         }
         let settings = LossSettings {
             temperature: case["temperature"].as_f64(),
@@ -99,7 +99,7 @@ fn numbers(list: &Value) -> Vec<f64> {
 #[test]
 fn where_nothing_can_be_compared_the_loss_is_0_with_gradients_of_0() {
     let (a, c) = (wave(4, 0.7), wave(4, 1.3));
-    let alone = Targets { teacher: vec![1.0, f32::NAN, f32::NAN, 0.5], ..Targets::new(vec![0, 1], vec![vec![1], vec![0]]) };
+    let alone = Targets { teacher: vec![1.0, f64::NAN, f64::NAN, 0.5], ..Targets::new(vec![0, 1], vec![vec![1], vec![0]]) };
     for loss in losses(Similarity::Cosine) {
         let [value, grad_a, grad_c] = evaluate(&a, &c, 2, |x, y| loss.forward(x, y, &alone)).unwrap();
         assert!(value.iter().chain(&grad_a).chain(&grad_c).all(|v| v.abs() < 1e-15), "{}: {value:?}", loss.describe());
@@ -133,7 +133,7 @@ fn a_missing_or_broken_teacher_is_named() {
         says(&Targets::new(vec![1, 0], vec![]), &["teacher", "none"]);
         says(&Targets { teacher: vec![0.0; 5], ..Targets::new(vec![1, 0], vec![]) }, &["5 scores", "2 anchors", "3 candidates"]);
         says(&Targets { excluded: vec![], ..targets() }, &["anchor 1", "candidate 2", "NaN"]);
-        says(&Targets { teacher: vec![f32::INFINITY; 6], ..targets() }, &["anchor 0", "candidate 0", "inf"]);
+        says(&Targets { teacher: vec![f64::INFINITY; 6], ..targets() }, &["anchor 0", "candidate 0", "inf"]);
         says(&Targets { positive: vec![1, 3], ..targets() }, &["anchor 1", "candidate 3 of 3"]);
         assert!(evaluate(&a, &[f64::NAN; 6], 2, |x, y| loss.forward(x, y, &targets())).is_err());
         assert!(evaluate(&[0.0; 4], &c, 2, |x, y| loss.forward(x, y, &targets())).is_err());

@@ -2,6 +2,7 @@
 
 mod devices;
 mod distillation;
+mod hardness;
 mod pairs;
 mod ranking;
 

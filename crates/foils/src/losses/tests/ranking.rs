@@ -15,6 +15,9 @@ fn ranking_losses(options: Options) -> Vec<Box<dyn RankingLoss>> {
         Box::new(Dcl::new(1.5).unwrap().normalize(false).options(options)),
         Box::new(Dclw::new(t, 0.5).unwrap().options(options)),
         Box::new(Dclw::new(t, 0.3).unwrap().detach_weight(true).options(options)),
+        Box::new(SimpleContrastive::new(None).unwrap().options(options)),
+        Box::new(SoftInfoNce::new(t).unwrap().options(options)),
+        Box::new(Cacr::new(1.0, 2.0).unwrap().factors(0.5, 3.0).unwrap().options(options)),
     ]
 }
 
@@ -40,6 +43,37 @@ proptest! {
     fn ranking_losses_are_the_same_by_kernel_and_by_tensor_operations((a, c, dim, targets) in batch()) {
         for k in 0..ranking_losses(Options::default()).len() {
             both(&a, &c, dim, |options, x, y| ranking_losses(options)[k].forward(x, y, &targets));
+        }
+    }
+
+    #[test]
+    fn negatives_of_weight_one_are_full_ones_and_of_weight_zero_none((a, c, dim, targets) in batch(), step in 0.1f64..3.0) {
+        let (n, m) = (a.len() / dim, c.len() / dim);
+        let weighted = |weights: Vec<f64>| Targets { weights, ..targets.clone() };
+        let mixed = weighted(wave(n * m, step).into_iter().map(|w| 1.5 * w.max(0.0)).collect());
+        // What has no weight is excluded; an anchor keeps a negative.
+        let mut zeros = vec![1.0; n * m];
+        let mut excluded = vec![Vec::new(); n];
+        for (i, list) in excluded.iter_mut().enumerate() {
+            let out = targets.excluded.get(i).map_or(&[][..], Vec::as_slice);
+            list.extend_from_slice(out);
+            let left: Vec<u32> = (0..m as u32).filter(|j| *j != targets.positive[i] && !out.contains(j)).collect();
+            for &j in &left[1..] {
+                zeros[i * m + j as usize] = 0.0;
+                list.push(j);
+            }
+            list.sort_unstable();
+        }
+        for k in (0..ranking_losses(Options::default()).len()).filter(|&k| ranking_losses(Options::default())[k].takes_weights()) {
+            let by = |targets: &Targets| both(&a, &c, dim, |options, x, y| ranking_losses(options)[k].forward(x, y, targets));
+            let same = |x: &[Vec<f64>; 3], y: &[Vec<f64>; 3]| {
+                x.iter().flatten().zip(y.iter().flatten()).all(|(x, y)| (x - y).abs() < 1e-9 * (1.0 + y.abs()))
+            };
+            prop_assert!(same(&by(&weighted(vec![1.0; n * m])), &by(&targets)), "loss {k}, weights of 1");
+            prop_assert!(same(&by(&weighted(zeros.clone())), &by(&Targets::new(targets.positive.clone(), excluded.clone()))), "loss {k}");
+            if mixed.weights.iter().all(|w| *w > 0.0) || !ranking_losses(Options::default())[k].describe().starts_with("DCL") {
+                by(&mixed);
+            }
         }
     }
 
@@ -181,7 +215,9 @@ fn bad_input_is_refused_with_its_value() {
 #[test]
 fn losses_by_name() {
     for name in NAMES {
-        assert!(by_name(name, &LossSettings::default()).unwrap().describe().contains("0.05") || ["mnrl", "margin-mse"].contains(&name));
+        let without_temperature = ["mnrl", "margin-mse", "simple-contrastive", "hard-simple-contrastive", "cacr"].contains(&name);
+        let described = by_name(name, &LossSettings::default()).unwrap().describe();
+        assert_eq!(described.contains("temperature 0.05"), !without_temperature, "{described}");
     }
     let both = LossSettings { temperature: Some(0.1), scale: Some(10.0), ..Default::default() };
     assert!(by_name("dcl", &both).is_err());

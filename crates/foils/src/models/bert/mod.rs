@@ -25,13 +25,14 @@ use super::tokens::read_tokenizer;
 use super::{EmbeddingCache, Encoder, FolderWriter, LazyAdamW};
 use crate::data::Embeddings;
 use crate::nn::AdamW;
+use crate::nn::Precision;
 use crate::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use chunks::plan;
 use config::{Shape, read_limits};
 use lora::LoraParams;
-use network::{Network, Spec, WORDS, WeightFile, collect};
+use network::{Network, Pass, Spec, WORDS, WeightFile, collect};
 use save::Kept;
 use std::path::Path;
 use tokens::{SequenceTokenizer, Sequences};
@@ -55,6 +56,7 @@ pub struct BertEncoder {
     parameters: Parameters,
     pooling: Pooling,
     normalize: bool,
+    precision: Precision,
     chunk_tokens: usize,
     /// And the fingerprint of the weights whose vectors are kept there.
     cache: Option<(EmbeddingCache, u128)>,
@@ -107,6 +109,7 @@ impl BertEncoder {
             tokens,
             pooling,
             normalize: false,
+            precision: Precision::default(),
             chunk_tokens: DEFAULT_CHUNK_TOKENS,
             cache: None,
             device,
@@ -121,6 +124,13 @@ impl BertEncoder {
     /// The same model, with its vectors divided by their length or not.
     pub fn with_normalize(mut self, normalize: bool) -> Self {
         self.normalize = normalize;
+        self
+    }
+
+    /// The same model, which multiplies f32 that exactly where the processor knows of less than f32 (x86-64 with AMX); elsewhere
+    /// nothing changes.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
         self
     }
 
@@ -194,6 +204,10 @@ impl BertEncoder {
         self.tokens.max_tokens()
     }
 
+    fn pass(&self) -> Pass {
+        Pass { pooling: self.pooling, precision: self.precision }
+    }
+
     /// The network as it computes, on the CPU or its device, without a graph and with LoRA merged.
     fn merged(&self) -> Network {
         let Parameters { network, lora } = self.parameters.valid();
@@ -217,7 +231,7 @@ impl BertEncoder {
             let mut out = vec![0.0; rows.len() * self.shape.width];
             for chunk in plan(sequences, rows, self.chunk_tokens) {
                 let words = self.words_of(&chunk.ids(sequences, rows), &device);
-                let vectors = host(network.forward(words, &chunk, self.pooling, None));
+                let vectors = host(network.forward(words, &chunk, self.pass(), None));
                 scatter(&vectors, &chunk.places, &mut out);
             }
             out
@@ -269,6 +283,9 @@ impl Encoder for BertEncoder {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(self.pooling.name().as_bytes());
         hash.update(&[u8::from(self.normalize)]);
+        if self.precision.here() != Precision::Highest {
+            hash.update(&[self.precision as u8]);
+        }
         hash.update(&(self.shape.heads as u64).to_le_bytes());
         hash.update(&self.shape.epsilon.to_le_bytes());
         hash.update(bytemuck::cast_slice(&self.words));

@@ -6,7 +6,8 @@ use super::config::Shape;
 use super::lora::LoraParams;
 use crate::models::folder::Tensors;
 use crate::models::host::{host, transpose};
-use crate::nn::{self, AffineParams, EncoderLayer, NormParams};
+use crate::nn::Precision;
+use crate::nn::{self, AffineParams, EncoderLayer, LayerSettings, NormParams};
 use crate::{Error, Result};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -24,20 +25,28 @@ pub(super) struct Network {
     epsilon: f64,
 }
 
+/// What a [`Network`] is told beside its parameters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    pub pooling: Pooling,
+    pub precision: Precision,
+}
+
 impl Network {
     /// The vectors `[texts, width]` of a chunk from the word vectors `[tokens, width]` of its tokens.
-    pub fn forward(&self, words: Tensor<2>, chunk: &Chunk, pooling: Pooling, lora: Option<&LoraParams>) -> Tensor<2> {
+    pub fn forward(&self, words: Tensor<2>, chunk: &Chunk, pass: Pass, lora: Option<&LoraParams>) -> Tensor<2> {
         let (device, [_, width]) = (words.device(), words.dims());
         let places = self.positions.val().select(0, chunk.positions(&device)) + self.types.val().narrow(0, 0, 1).reshape([1, width]);
+        let layer_settings = LayerSettings { heads: self.heads, epsilon: self.epsilon, precision: pass.precision };
         let mut x = nn::add_layer_norm(words, places, self.norm.gamma.val(), self.norm.beta.val(), self.epsilon);
         for (number, layer) in self.layers.iter().enumerate() {
             let mut weights = layer.weights();
             if let Some(lora) = lora {
                 lora.add_to(number, &mut weights);
             }
-            x = nn::encoder_layer(x, weights, &chunk.lengths, self.heads, self.epsilon);
+            x = nn::encoder_layer(x, weights, &chunk.lengths, layer_settings);
         }
-        pool(pooling, x, &chunk.lengths)
+        pool(pass.pooling, x, &chunk.lengths)
     }
 
     /// Moves the layers out, so that nobody else holds their numbers and the optimiser can write to them in place.
@@ -72,7 +81,6 @@ impl Network {
                 wide: affine_params(&mut tensor, device)?,
                 narrow: affine_params(&mut tensor, device)?,
                 output_norm: norm_params(&mut tensor, device)?,
-                epsilon: shape.epsilon,
             });
         }
         Ok(Self { positions, types, norm, layers, heads: shape.heads, epsilon: shape.epsilon })

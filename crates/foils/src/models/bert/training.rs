@@ -93,7 +93,7 @@ impl BertEncoder {
         let words = self.words_of(&chunk.ids(&self.prepared, rows), &self.device);
         let words = if self.parameters.lora.is_some() { words } else { words.require_grad() };
         let Parameters { network, lora } = &self.parameters;
-        Graph { pooled: network.forward(words.clone(), chunk, self.pooling, lora.as_ref()), words }
+        Graph { pooled: network.forward(words.clone(), chunk, self.pass(), lora.as_ref()), words }
     }
 
     /// Adds up the gradients of the parameters and of the touched words.

@@ -17,9 +17,14 @@ impl RankingLoss for Plain {
             row.iter().for_each(|&c| mask[i * m + c as usize] = -1e9);
         }
         targets.positive.iter().enumerate().for_each(|(i, &c)| right[i * m + c as usize] = 1.0);
+        mask.iter_mut().zip(&targets.weights).for_each(|(mask, w)| *mask += w.ln() as f32);
         let constant = |v: Vec<f32>| Tensor::<2>::from_data(TensorData::new(v, [n, m]), &device);
         let logits = unit(anchors).matmul(unit(candidates).transpose()) * 20.0 + constant(mask);
         Ok((activation::log_softmax(logits, 1) * constant(right)).sum() * (-1.0 / n as f64))
+    }
+
+    fn takes_weights(&self) -> bool {
+        true
     }
 
     fn describe(&self) -> String {
@@ -238,6 +243,10 @@ impl RankingLoss for BreaksAt {
         Ok(if self.0.fetch_sub(1, Ordering::Relaxed) == 1 { loss * f32::NAN } else { loss })
     }
 
+    fn takes_weights(&self) -> bool {
+        true
+    }
+
     fn describe(&self) -> String {
         Plain.describe()
     }
@@ -260,15 +269,18 @@ fn a_run_goes_on_from_its_last_checkpoint() {
         let options = models::LoadOptions { lora: Some(Default::default()), ..Default::default() };
         models::load_with(bert.path("").to_str().unwrap(), &options).unwrap()
     };
-    let models: [(Make, f64, usize); 4] = [
+    let models: [(Make, f64, usize); 5] = [
         (&|| Box::new(model()), 0.1, 15),
         (&|| Box::new(Adapter::new(Box::new(model()), Head::Relu)), 0.003, 15),
         (&|| bert.load().unwrap(), 0.003, 9),
         (&lora, 0.003, 9),
+        // With all that a step may look back at.
+        (&|| Box::new(model()), 0.1, 15),
     ];
     for (at, (make, learning_rate, steps)) in models.into_iter().enumerate() {
-        let pairs = |from, to| if at < 2 { pairs(from, to) } else { pairs_of_known_words(from, to) };
-        let mut train = pairs(0, if at < 2 { 220 } else { 70 });
+        let small = (2..4).contains(&at);
+        let pairs = |from, to| if small { pairs_of_known_words(from, to) } else { pairs(from, to) };
+        let mut train = pairs(0, if small { 70 } else { 220 });
         // More negatives than are used: which are drawn must not depend on where the run was stopped.
         let texts: Vec<String> = train.iter().map(|e| e.positives[0].clone()).collect();
         for (i, example) in train.iter_mut().enumerate() {
@@ -276,7 +288,9 @@ fn a_run_goes_on_from_its_last_checkpoint() {
         }
         let settings = TrainSettings {
             epochs: 3,
-            batch_size: if at < 2 { 48 } else { 24 },
+            batch_size: if small { 24 } else { 48 },
+            queue: if at == 4 { 100 } else { 0 },
+            weights: (at == 4).then(|| "soft-infonce:bm25".into()),
             learning_rate,
             validate_every: 4,
             patience: 0,
@@ -291,6 +305,7 @@ fn a_run_goes_on_from_its_last_checkpoint() {
         let json = |summary: &TrainSummary| serde_json::to_string(summary).unwrap();
         let (expected, weights) = run(&Plain, None).unwrap();
         assert_eq!(expected.steps.len(), steps, "{at}");
+        assert_eq!(expected.negatives.queued > 0.0, at == 4);
         for stop in [1, 2, 5, 8, steps] {
             let checkpoints =
                 Checkpoints { every: Duration::ZERO, ..Checkpoints::in_folder(home.path().join(format!("checkpoints-{at}-{stop}"))) };

@@ -1,5 +1,8 @@
-use super::super::candidates::{Batch, Counts};
+use super::super::candidates::{Assembler, Batch, Counts};
+use super::super::queue::Queue;
+use super::super::relevance::Vectors;
 use super::*;
+use crate::data::Embeddings;
 use crate::losses::{DistillKl, MultipleNegativesRanking, Targets};
 use crate::seed;
 use crate::train::MarginKind;
@@ -30,7 +33,8 @@ fn settings(loss: &str) -> TrainSettings {
 fn batch(settings: &TrainSettings, examples: &[Example]) -> Batch {
     let set = TrainingSet::new(examples).unwrap();
     let teacher = Teacher::new(settings, &*settings.objective().unwrap(), examples, &set).unwrap().unwrap();
-    Batch::assemble(&set, Some(&teacher), &[0, 1, 2], 8, &mut seed::rng(0, 0))
+    let assembler = Assembler { set: &set, teacher: Some(teacher), weigher: None, negatives: 8 };
+    assembler.batch(&[0, 1, 2], &Queue::default(), &mut seed::rng(0, 0)).unwrap()
 }
 
 /// Candidates: p, s, u, then x, y, P of the first anchor, y of the second. "P" is the first's positive in another spelling.
@@ -40,17 +44,20 @@ fn scores_of_the_file_are_for_the_own_candidates_alone() {
     assert_eq!(learned.targets.excluded, [vec![1, 2, 5, 6], vec![0, 2, 3, 4, 5], vec![0, 1, 3, 4, 5, 6]]);
     let scores = &learned.targets.teacher;
     assert_eq!(scores.len(), 3 * 7);
-    let of = |anchor: usize| scores[anchor * 7..][..7].iter().map(|s| (!s.is_nan()).then_some(*s)).collect::<Vec<_>>();
+    let of = |anchor: usize| scores[anchor * 7..][..7].iter().map(|s| (!s.is_nan()).then_some(*s as f32)).collect::<Vec<_>>();
     assert_eq!(of(0), [Some(0.8), None, None, Some(0.3), Some(0.9), Some(0.1), None]);
     assert_eq!(of(1), [None, Some(-2.0), None, None, None, None, Some(-1.5)]);
     // Masked is what is masked by its text: "P" for the first anchor.
-    assert_eq!(learned.counts, Counts { anchors: 3, in_batch: 0, own: 2 + 1, others: 0, masked: 1, masked_by_teacher: 0 });
+    assert_eq!(learned.counts, Counts { anchors: 3, in_batch: 0, own: 2 + 1, masked: 1, ..Counts::default() });
 
     // As a filter they judge the own negatives, and leave in what they say nothing of.
     let filtered = batch(&settings("mnrl"), &examples());
     assert_eq!(filtered.targets.excluded, [vec![4, 5], vec![6], vec![]]);
     assert!(filtered.targets.teacher.is_empty());
-    assert_eq!(filtered.counts, Counts { anchors: 3, in_batch: 6, own: 1, others: 1 + 3 + 4, masked: 1, masked_by_teacher: 2 });
+    assert_eq!(
+        filtered.counts,
+        Counts { anchors: 3, in_batch: 6, own: 1, others: 1 + 3 + 4, masked: 1, masked_by_teacher: 2, ..Counts::default() }
+    );
     // 0.8 less 70 % is 0.24, below x's 0.3.
     let relative = TrainSettings { teacher_margin: Some(0.7), teacher_margin_kind: MarginKind::Relative, ..settings("mnrl") };
     assert_eq!(batch(&relative, &examples()).targets.excluded, [vec![3, 4, 5], vec![6], vec![]]);
@@ -69,8 +76,9 @@ fn drawn_negatives_keep_their_scores() {
     let settings = settings("kl");
     let teacher = Teacher::new(&settings, &*settings.objective().unwrap(), &all, &set).unwrap().unwrap();
     let mut drawn = std::collections::HashSet::new();
+    let assembler = Assembler { set: &set, teacher: Some(teacher), weigher: None, negatives: 3 };
     for stream in 0..20 {
-        let batch = Batch::assemble(&set, Some(&teacher), &[1, 0], 3, &mut seed::rng(0, stream));
+        let batch = assembler.batch(&[1, 0], &Queue::default(), &mut seed::rng(0, stream)).unwrap();
         assert_eq!((batch.candidates.len(), batch.counts.own), (8, 6));
         for (c, &text) in batch.candidates.iter().enumerate() {
             let owner = if c < 2 { c } else { (c - 2) / 3 };
@@ -129,7 +137,8 @@ fn as_a_filter_it_leaves_out_what_sentence_transformers_does() {
         let source = Source::Encoder { anchors: vectors(&guide[0]), others: vectors(&guide[1..].concat()) };
         let teacher = Teacher { source, filter: Some(settings.teacher_filter()) };
         let (anchors, candidates): (Vec<u32>, Vec<u32>) = ((0..n as u32).collect(), (0..2 * n as u32).collect());
-        let scores = teacher.scores(&anchors, &anchors, &candidates, &[]);
+        let drawn = Drawn { examples: &anchors, anchors: &anchors, candidates: &candidates, keys: &candidates, places: &[] };
+        let scores = teacher.scores(&drawn);
         let out = |i: usize| {
             let row = &scores[i * 2 * n..][..2 * n];
             candidates.iter().copied().filter(|&c| c as usize != i && teacher.leaves_out(row[c as usize], row[i])).collect::<Vec<_>>()

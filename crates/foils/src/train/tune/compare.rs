@@ -5,7 +5,7 @@ use super::strategies::WAYS;
 use super::{Judge, TuneData, TuneSettings, Tuner};
 use crate::metrics::{RankAgreement, rank_agreement};
 use crate::negatives::MineSettings;
-use crate::train::{Checkpoints, RunFiles};
+use crate::train::RunFiles;
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -133,7 +133,7 @@ pub fn compare(
     say: &dyn Fn(&str),
 ) -> Result<ComparisonTable> {
     compared.check()?;
-    let (part, checkpoints) = (out.join("compare.part.json"), Checkpoints::in_folder(out.join("checkpoints")));
+    let (part, checkpoints) = (out.join("compare.part.json"), settings.checkpoints(out));
     let mut done = Done::default();
     let mut table = ComparisonTable { encoder: settings.encoder.clone(), seeds: compared.seeds.clone(), ..ComparisonTable::default() };
     let mut judges: Vec<JudgeRecord> =

@@ -18,7 +18,7 @@ use crate::data::formats::{trec, write_examples};
 use crate::data::{Collection, Example, Shape};
 use crate::metrics::{Comparison, Evaluated, Evaluation};
 use crate::search::Ranking;
-use crate::train::{Checkpoints, RunFiles};
+use crate::train::RunFiles;
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,7 +115,7 @@ pub fn tune(data: &TuneData, settings: &TuneSettings, out: &Path, say: &dyn Fn(&
     }
 
     let clock = Instant::now();
-    let (logs, checkpoints) = (out.join("logs"), Checkpoints::in_folder(out.join("checkpoints")));
+    let (logs, checkpoints) = (out.join("logs"), settings.checkpoints(out));
     let training = tuner.train(&examples, &settings.train, &RunFiles { logs: Some(&logs), checkpoints: Some(&checkpoints) })?;
     files::write_json(out.join("train.json"), &training)?;
     say(&if training.improved {

@@ -2,11 +2,12 @@
 
 use crate::models::LoraSettings;
 use crate::negatives::MineSettings;
-use crate::train::TrainSettings;
+use crate::train::{Checkpoints, TrainSettings};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Settings of `foils tune`: a TOML file with these names, written out beside the results.
 ///
@@ -31,6 +32,9 @@ pub struct TuneSettings {
     /// A folder for the vectors of the untuned transformer ([`crate::models::EmbeddingCache`]); not in the file, since it changes nothing.
     #[serde(skip)]
     pub embedding_cache: Option<PathBuf>,
+    /// The least time between two checkpoints of a training; not in the file, since it changes nothing.
+    #[serde(skip, default = "every")]
+    pub checkpoint_every: Duration,
     /// Fixes batches, sampling and splits.
     pub seed: u64,
     /// Share of the pairs held out for validation, and again for the test, where no such files are given.
@@ -65,6 +69,10 @@ impl Judge {
     }
 }
 
+fn every() -> Duration {
+    Checkpoints::EVERY
+}
+
 impl Default for TuneSettings {
     fn default() -> Self {
         Self {
@@ -73,6 +81,7 @@ impl Default for TuneSettings {
             document_prompt: None,
             lora: None,
             embedding_cache: None,
+            checkpoint_every: every(),
             seed: 0,
             held_out: 0.1,
             in_batch_only: false,
@@ -84,6 +93,11 @@ impl Default for TuneSettings {
 }
 
 impl TuneSettings {
+    /// Those of a run in the folder `out`.
+    pub(super) fn checkpoints(&self, out: &Path) -> Checkpoints {
+        Checkpoints { every: self.checkpoint_every, ..Checkpoints::in_folder(out.join("checkpoints")) }
+    }
+
     /// From TOML text; what is not named keeps its default.
     ///
     /// # Errors

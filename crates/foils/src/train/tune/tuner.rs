@@ -36,6 +36,7 @@ impl<'a> Tuner<'a> {
         let options = LoadOptions {
             seed: settings.seed,
             lora: settings.lora.clone(),
+            precision: settings.train.precision,
             embedding_cache: settings.embedding_cache.clone(),
             query_prompt: settings.query_prompt.clone(),
             document_prompt: settings.document_prompt.clone(),

@@ -56,6 +56,16 @@ fn other_names_and_types_of_the_same_weights_are_read() {
     assert_eq!(config["torch_dtype"], "float32", "else Python would round the trained weights");
 }
 
+#[test]
+fn another_precision_is_another_model_only_where_it_computes_differently() {
+    let with = |precision| {
+        let options = LoadOptions { precision: Some(precision), ..LoadOptions::default() };
+        load_with(Folder::new().home.path().to_str().unwrap(), &options).unwrap().fingerprint()
+    };
+    let same = Precision::Medium.here() == Precision::Highest;
+    assert_eq!(with(Precision::Highest) == with(Precision::Medium), same);
+}
+
 fn refusal(change: impl Fn(&Folder)) -> String {
     let folder = Folder::new();
     change(&folder);

@@ -1,11 +1,15 @@
-//! The one softmax contrast behind InfoNCE, NT-Xent, MoCo, the ranking loss, DCL, DCLW and SupCon, on tensors. Two paths with
-//! one answer: the tiled kernel of [`foils_kernels::contrastive`], and tensor operations. The formula stands there.
+//! The one contrast behind InfoNCE and its kin, on tensors. Two paths with one answer: the tiled kernel of
+//! [`foils_kernels::contrastive`], and tensor operations. The formula stands there, and which paper's loss is which setting.
+
+mod tensor_ops;
 
 use super::{Compute, Options, Targets, ZeroRows, gradient};
 use crate::{Error, Result, check};
-use burn::tensor::{Bool, DType, Element, Tensor, TensorData, activation};
-use foils_kernels::contrastive::{self as kernel, Settings, Term};
+use burn::tensor::{DType, Element, Tensor, TensorData};
+use foils_kernels::contrastive::{self as kernel, Bias, Pairs, Settings, Term};
+pub(crate) use foils_kernels::contrastive::{Keep, PositiveMean, Similarity as Closeness};
 use foils_kernels::{Lists, simd::Row};
+pub(crate) use tensor_ops::normalize_rows;
 
 /// Ragged lists of indices that own their memory.
 #[derive(Clone, Debug)]
@@ -38,11 +42,33 @@ impl Ragged {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum PositiveWeight {
     One,
+    /// The same of each anchor.
+    Constant(f64),
     /// DCLW: w_i = 2 − n · softmax_i(similarity of the positive / σ).
     Decoupled {
         sigma: f64,
         detach: bool,
     },
+}
+
+/// What the negatives add, as [`kernel::Negatives`], with matrices `[n, m]` that own their memory.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Negatives {
+    LogSumExp,
+    Sum { weight: f64 },
+    WeightedMean { weight: f64, sharpness: f64, constant_before: usize },
+    CrossEntropy { targets: Vec<f64> },
+    BinaryCrossEntropy { targets: Vec<f64> },
+    None,
+}
+
+impl Negatives {
+    fn targets(&self) -> Option<&Vec<f64>> {
+        match self {
+            Self::CrossEntropy { targets } | Self::BinaryCrossEntropy { targets } => Some(targets),
+            _ => None,
+        }
+    }
 }
 
 /// Which loss: see [`Settings`].
@@ -53,10 +79,17 @@ pub(crate) struct Contrast {
     pub first_negative: usize,
     pub scale: f64,
     pub normalize: bool,
+    pub similarity: Closeness,
     pub positive_in_denominator: bool,
+    pub positive_mean: PositiveMean,
     pub positive_weight: PositiveWeight,
     /// All 1/n when absent.
     pub anchor_weight: Option<Vec<f64>>,
+    /// Added to the negatives' logits in exponents, `[n, m]`; −∞ takes one out.
+    pub bias: Option<Vec<f64>>,
+    pub keep: Keep,
+    pub negatives: Negatives,
+    pub floor: f64,
     /// The average with the loss of the candidates that look for their anchors: by the kernel only ([`Contrast::is_fused`]).
     pub both_directions: bool,
     pub options: Options,
@@ -78,9 +111,15 @@ impl Contrast {
             first_negative: 0,
             scale: 1.0 / temperature,
             normalize,
+            similarity: Closeness::Inner,
             positive_in_denominator: true,
+            positive_mean: PositiveMean::Uniform,
             positive_weight: PositiveWeight::One,
             anchor_weight: None,
+            bias: None,
+            keep: Keep::All,
+            negatives: Negatives::LogSumExp,
+            floor: 0.0,
             both_directions: false,
             options,
         }
@@ -91,23 +130,13 @@ impl Contrast {
         self.options.compute == Compute::Auto && check::fusable(anchors)
     }
 
-    /// The positives and exclusions of `targets`, checked against `n` anchors and `m` candidates.
-    pub fn with_targets(targets: &Targets, n: usize, m: usize) -> Result<(Ragged, Ragged)> {
-        if targets.positive.len() != n {
-            return Err(Error::invalid(format!("{} positives for {n} anchors", targets.positive.len())));
-        }
-        if !targets.excluded.is_empty() && targets.excluded.len() != n {
-            return Err(Error::invalid(format!("{} exclusion lists for {n} anchors", targets.excluded.len())));
-        }
-        let outside = |j: &&u32| **j as usize >= m;
-        if let Some((i, j)) = targets.positive.iter().enumerate().find(|(_, j)| outside(j)) {
-            return Err(Error::invalid(format!("the positive of anchor {i} is candidate {j} of {m}")));
-        }
-        if let Some((i, j)) = targets.excluded.iter().enumerate().find_map(|(i, l)| l.iter().find(outside).map(|j| (i, j))) {
-            return Err(Error::invalid(format!("anchor {i} excludes candidate {j} of {m}")));
-        }
-        let excluded = targets.excluded.iter().map(|l| l.iter().copied());
-        Ok((Ragged::new(targets.positive.iter().map(|&p| [p])), Ragged::new(excluded)))
+    /// With the positives, exclusions and weights of `targets`, checked against `n` anchors and `m` candidates.
+    pub fn of_targets(targets: &Targets, (n, m): (usize, usize), temperature: f64, normalize: bool, options: Options) -> Result<Self> {
+        targets.check(n, m)?;
+        let positives = Ragged::new(targets.positive.iter().map(|&p| [p]));
+        let excluded = Ragged::new(targets.excluded.iter().map(|l| l.iter().copied()));
+        let bias = (!targets.weights.is_empty()).then(|| targets.weights.iter().map(|w| w.ln()).collect());
+        Ok(Self { excluded, bias, ..Self::new(positives, temperature, normalize, options) })
     }
 
     /// Checks, computes and checks again. An input without autodiff is a constant.
@@ -151,11 +180,32 @@ impl Contrast {
         check::slice(a_name, a_rows, dim, self.nonzero())?;
         check::slice(c_name, c_rows, dim, self.nonzero())?;
 
+        let (none, row) = (Vec::new(), |all: &[f64], i: usize, row: &mut [f64]| row.copy_from_slice(&all[i * m..][..m]));
+        let (bias, targets) = (self.bias.as_ref().unwrap_or(&none), self.negatives.targets().unwrap_or(&none));
+        let (bias_row, target_row) = (|i: usize, to: &mut [f64]| row(bias, i, to), |i: usize, to: &mut [f64]| row(targets, i, to));
+        let narrow: Vec<f32> = if T::dtype() == DType::F32 { bias.iter().map(|&b| b as f32).collect() } else { Vec::new() };
+        let bias = self.bias.as_ref().map(|_| if narrow.is_empty() { Bias::Rows(Pairs(&bias_row)) } else { Bias::Matrix(&narrow) });
+        let targets = Pairs(&target_row);
         let mut settings = Settings {
             excluded: self.excluded.lists(),
             first_negative: self.first_negative,
             cosine: self.normalize,
+            similarity: self.similarity,
             positive_in_denominator: self.positive_in_denominator,
+            positive_mean: self.positive_mean,
+            bias,
+            keep: self.keep,
+            negatives: match self.negatives {
+                Negatives::LogSumExp => kernel::Negatives::LogSumExp,
+                Negatives::Sum { weight } => kernel::Negatives::Sum { weight },
+                Negatives::WeightedMean { weight, sharpness, constant_before } => {
+                    kernel::Negatives::WeightedMean { weight, sharpness, constant_before }
+                }
+                Negatives::CrossEntropy { .. } => kernel::Negatives::CrossEntropy { targets },
+                Negatives::BinaryCrossEntropy { .. } => kernel::Negatives::BinaryCrossEntropy { targets },
+                Negatives::None => kernel::Negatives::None,
+            },
+            floor: self.floor,
             anchor_weight: self.anchor_weight.as_deref(),
             both_directions: self.both_directions,
             grad_anchors: a.is_autodiff(),
@@ -165,6 +215,7 @@ impl Contrast {
         // The weights that the value is made with, and those that give its gradient when the weights themselves have one.
         let weights = match self.positive_weight {
             PositiveWeight::One => None,
+            PositiveWeight::Constant(w) => Some((vec![w; n], vec![w; n])),
             PositiveWeight::Decoupled { sigma, detach } => {
                 let logits = kernel::positive_logits(a_rows, c_rows, dim, &settings);
                 Some(decoupled_weights(&logits, self.scale, sigma, detach))
@@ -191,88 +242,6 @@ impl Contrast {
         }
         Ok(Contrasted { loss, terms: result.terms })
     }
-
-    fn tensor_ops(&self, a: Tensor<2>, c: Tensor<2>) -> Contrasted {
-        let ([n, _], [m, _]) = (a.dims(), c.dims());
-        let (device, dtype) = (a.device().without_autodiff(), a.dtype());
-        let masks = self.masks(n, m);
-        let mask = |m_: Vec<bool>| Tensor::<2, Bool>::from_data(TensorData::new(m_, [n, m]), &device);
-        let matrix = |values: Vec<f64>, columns: usize| Tensor::<2>::from_data(TensorData::new(values, [n, columns]), (&device, dtype));
-
-        let (a, c) = if self.normalize { (normalize_rows(a), normalize_rows(c)) } else { (a, c) };
-        let logits = a.matmul(c.transpose()).mul_scalar(self.scale);
-        let hardest = logits.clone().inner().mask_fill(mask(masks.not_negative), f64::NEG_INFINITY).max_dim(1);
-        let positive = (logits.clone() * matrix(masks.positive_share, m)).sum_dim(1);
-        let inside = logits.mask_fill(mask(masks.not_in_denominator), f64::NEG_INFINITY);
-        let shift = inside.clone().inner().max_dim(1);
-        let log_denominator = (inside - shift.clone()).exp().sum_dim(1).log() + shift;
-
-        let weighted = match self.positive_weight {
-            PositiveWeight::One => positive.clone(),
-            PositiveWeight::Decoupled { sigma, detach } => {
-                let at = if detach { positive.clone().inner() } else { positive.clone() };
-                // Not `div_scalar`, whose gradient is rounded to f32 even in f64.
-                let w = activation::softmax(at.mul_scalar(1.0 / (self.scale * sigma)), 0).mul_scalar(-(n as f64)).add_scalar(2.0);
-                w * positive.clone()
-            }
-        };
-        let shares = self.anchor_weight.clone().unwrap_or_else(|| vec![1.0 / n as f64; n]);
-        let loss = ((log_denominator.clone() - weighted) * matrix(shares, 1)).sum();
-        let host = |t: Tensor<2>| t.inner().into_data().iter::<f64>().collect::<Vec<_>>();
-        let (positive, log_denominator, hardest) = (host(positive), host(log_denominator), host(hardest));
-        let term = |i: usize| Term {
-            positive: positive[i],
-            log_denominator: if masks.empty[i] { f64::NEG_INFINITY } else { log_denominator[i] },
-            hardest_negative: hardest[i],
-        };
-        Contrasted { loss, terms: (0..n).map(term).collect() }
-    }
-
-    fn masks(&self, n: usize, m: usize) -> Masks {
-        let (positives, excluded) = (self.positives.lists(), self.excluded.lists());
-        let mut masks = Masks {
-            not_negative: vec![false; n * m],
-            not_in_denominator: Vec::new(),
-            positive_share: vec![0.0; n * m],
-            empty: vec![false; n],
-        };
-        for (i, row) in masks.not_negative.chunks_mut(m).enumerate() {
-            row[..self.first_negative].fill(true);
-            let own = positives.get(i);
-            for &j in excluded.get(i).iter().chain(own) {
-                row[j as usize] = true;
-            }
-            for &p in own {
-                masks.positive_share[i * m + p as usize] = 1.0 / own.len() as f64;
-            }
-        }
-        masks.not_in_denominator = masks.not_negative.clone();
-        for (i, row) in masks.not_in_denominator.chunks_mut(m).enumerate() {
-            if self.positive_in_denominator {
-                positives.get(i).iter().for_each(|&p| row[p as usize] = false);
-            }
-            if row.iter().all(|&out| out) {
-                // Log of nothing: the row gets some finite value, and its weight is 0 or the loss is refused.
-                masks.empty[i] = true;
-                row.fill(false);
-            }
-        }
-        masks
-    }
-}
-
-struct Masks {
-    not_negative: Vec<bool>,
-    not_in_denominator: Vec<bool>,
-    positive_share: Vec<f64>,
-    empty: Vec<bool>,
-}
-
-/// Every row divided by max(‖row‖₂, 1e-12), on the graph.
-pub(crate) fn normalize_rows(x: Tensor<2>) -> Tensor<2> {
-    // The floor is applied to the square: the root of zero has no gradient.
-    let norm = x.clone().powi_scalar(2).sum_dim(1).clamp_min(1e-24).sqrt();
-    x / norm
 }
 
 /// DCLW's w_i = 2 − n p_i with p = softmax(c/σ) over the positives' similarities c = logit/scale; and the weights whose
