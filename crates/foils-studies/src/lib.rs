@@ -4,6 +4,7 @@
 pub mod conformance;
 mod dcl;
 mod eci;
+mod meco;
 pub mod papers;
 pub mod report;
 pub mod study;

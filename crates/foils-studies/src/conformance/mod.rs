@@ -7,6 +7,7 @@ mod baselines_mining;
 mod case;
 mod dcl;
 mod eci;
+mod meco;
 mod ranking_losses;
 mod registry;
 mod retrieval_metrics;

@@ -14,6 +14,7 @@ pub fn functions() -> HashMap<&'static str, Function> {
         super::baselines_mining::FUNCTIONS,
         super::dcl::FUNCTIONS,
         super::eci::FUNCTIONS,
+        super::meco::FUNCTIONS,
         super::ranking_losses::FUNCTIONS,
         super::retrieval_metrics::FUNCTIONS,
     ];

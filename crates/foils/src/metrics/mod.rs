@@ -1,6 +1,7 @@
 //! How good is a ranking, and do two rankings agree? Rank metrics with their bootstrap intervals.
 
 mod agreement;
+mod auroc;
 mod bootstrap;
 mod evaluate;
 mod evaluation;
@@ -10,6 +11,7 @@ mod run;
 mod student;
 
 pub use agreement::{RankAgreement, rank_agreement};
+pub use auroc::auroc;
 pub use bootstrap::Bootstrap;
 pub(crate) use evaluate::check_embeddings;
 pub use evaluate::{EvaluateSettings, Evaluated, Vectors, evaluate, evaluate_rankings};
