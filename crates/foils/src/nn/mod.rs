@@ -1,4 +1,4 @@
-//! Layers, activations and the optimiser that networks are made of, and that Burn's own cost too much time for when a network is
+//! Layers, activations and the optimisers that networks are made of, and that Burn's own cost too much time for when a network is
 //! *trained* on the CPU. No models here.
 //!
 //! On the CPU, in f32 and f64, each is one kernel forward and one backward ([`foils_kernels::layers`], [`foils_kernels::conv`]);
