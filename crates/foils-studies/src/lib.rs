@@ -5,6 +5,7 @@ pub mod conformance;
 mod dcl;
 mod eci;
 pub mod images;
+mod meco;
 pub mod papers;
 pub mod plot;
 pub mod report;

@@ -14,7 +14,7 @@ pub enum Verdict {
     Reproduced,
     /// The whole interval lies on the other side of the margin, or on it.
     NotReproduced,
-    /// The interval holds the margin, or there is no interval (one seed).
+    /// The interval holds the margin, there is no interval (one seed), or a measurement is not to be trusted.
     Inconclusive,
 }
 
@@ -127,7 +127,13 @@ impl Report {
         let claims = study
             .claims
             .iter()
-            .map(|claim| JudgedClaim::new(*claim, Study::differences(claim, outcomes())?))
+            .map(|claim| {
+                let mut judged = JudgedClaim::new(*claim, Study::differences(claim, outcomes())?)?;
+                if outcomes().any(|outcome| claim.is_doubtful(outcome)) {
+                    judged.verdict = Verdict::Inconclusive;
+                }
+                Ok(judged)
+            })
             .collect::<Result<Vec<_>>>()?;
         let names = runs.first().map_or(&[][..], |run| &run.outcome.measured);
         let summary = names
@@ -243,6 +249,33 @@ mod tests {
         assert_eq!(json["runs"][1]["outcome"]["measured"]["a"], 0.52);
         assert_eq!(json["notes"]["rate"], 0.5);
         assert!(study.reproduce(0, Budget::Quick, DeviceName::Cpu).is_err());
+    }
+
+    #[test]
+    fn a_measurement_that_is_not_to_be_trusted_decides_nothing() {
+        fn run(_: &Context, seed: u64) -> Result<Outcome> {
+            let mut outcome = Outcome::default();
+            for (name, value) in [("a", 0.9), ("b", 0.1), ("c", 0.1)] {
+                outcome.measure(name, value);
+            }
+            if seed == 2 {
+                outcome.doubt("b", "guessed");
+            }
+            Ok(outcome)
+        }
+        let other = Claim { baseline: Baseline::Metric("c"), ..CLAIM };
+        let study = |claims| Study { slug: "x", says: "", checks: "", data: "", claims, run };
+        const ONE: &[Claim] = &[CLAIM];
+        let report = study(ONE).reproduce(3, Budget::Quick, DeviceName::Cpu).unwrap();
+        assert_eq!((report.claims[0].verdict, report.verdict), (Verdict::Inconclusive, Verdict::Inconclusive));
+        assert!((report.claims[0].mean - 0.8).abs() < 1e-12, "it is shown all the same");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["runs"][1]["outcome"]["unreliable"]["b"], "guessed");
+        assert!(json["runs"][0]["outcome"].get("unreliable").is_none());
+        let mut doubted = Outcome::default();
+        doubted.doubt("b", "guessed");
+        assert!(CLAIM.is_doubtful(&doubted) && !other.is_doubtful(&doubted));
+        assert!(Claim { metric: "b", ..other }.is_doubtful(&doubted));
     }
 
     #[test]

@@ -160,6 +160,9 @@ pub struct Outcome {
     /// What is worth seeing. The report draws those of the first seed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plots: Vec<Plot>,
+    /// Measurements that are not to be trusted, and why. A claim on one of them is inconclusive.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unreliable: BTreeMap<String, String>,
 }
 
 /// Something that must hold. If it does not, the implementation or the paper's mathematics is wrong.
@@ -177,6 +180,11 @@ impl Outcome {
     /// Adds a measurement.
     pub fn measure(&mut self, name: impl Into<String>, value: f64) {
         self.measured.push((name.into(), value));
+    }
+
+    /// Says that a measurement is not to be trusted: it is shown, and decides no claim.
+    pub fn doubt(&mut self, name: impl Into<String>, why: impl Into<String>) {
+        self.unreliable.insert(name.into(), why.into());
     }
 
     /// Adds a check with the figures that decided it.
@@ -203,6 +211,12 @@ fn as_map<S: Serializer>(pairs: &[(String, f64)], serializer: S) -> Result<S::Ok
 }
 
 impl Claim {
+    /// Whether a measurement that it uses is not to be trusted.
+    pub(crate) fn is_doubtful(&self, outcome: &Outcome) -> bool {
+        let of_baseline = matches!(self.baseline, Baseline::Metric(name) if outcome.unreliable.contains_key(name));
+        of_baseline || outcome.unreliable.contains_key(self.metric)
+    }
+
     /// How far the metric beats the baseline in one seed (positive is better), without the margin.
     fn difference(&self, outcome: &Outcome) -> Result<f64> {
         let baseline = match self.baseline {

@@ -23,6 +23,11 @@ pub(crate) fn not_negative(name: &str, value: f64) -> Result<f64> {
     }
 }
 
+/// A hyper-parameter that is the share of the newest in a running mean: above 0 and at most 1.
+pub(crate) fn share(name: &str, value: f64) -> Result<f64> {
+    if value > 0.0 && value <= 1.0 { Ok(value) } else { Err(Error::invalid(format!("{name} = {value}, must be above 0 and at most 1"))) }
+}
+
 /// Two inputs whose rows correspond.
 pub(crate) fn same_shape<const D: usize>(a: (&str, &Tensor<D>), b: (&str, &Tensor<D>)) -> Result<()> {
     if a.1.dims() != b.1.dims() {
@@ -39,7 +44,8 @@ pub(crate) fn same_width(a: (&str, &Tensor<2>), b: (&str, &Tensor<2>)) -> Result
     same_kind(a, b)
 }
 
-fn same_kind<const D: usize>(a: (&str, &Tensor<D>), b: (&str, &Tensor<D>)) -> Result<()> {
+/// Two inputs of one type, on one device.
+pub(crate) fn same_kind<const D: usize>(a: (&str, &Tensor<D>), b: (&str, &Tensor<D>)) -> Result<()> {
     if a.1.dtype() != b.1.dtype() {
         return Err(Error::invalid(format!("{} is {:?}, {} is {:?}", a.0, a.1.dtype(), b.0, b.1.dtype())));
     }

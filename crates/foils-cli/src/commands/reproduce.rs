@@ -7,6 +7,7 @@ use foils::files::AtomicFile;
 use foils_studies::papers::{Paper, study};
 use foils_studies::report::Report;
 use foils_studies::study::{Baseline, Better, Budget};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -77,10 +78,17 @@ fn print(report: &Report, paper: &Paper) {
     let mut table = output::table(&header(&["measured", "mean", "± sd"]));
     for (row, summary) in report.summary.iter().enumerate() {
         let mut cells = vec![summary.name.clone(), number(summary.mean), summary.sd.map(number).unwrap_or_default()];
-        cells.extend(report.runs.iter().map(|run| run.outcome.measured.get(row).map(|(_, v)| number(*v)).unwrap_or_default()));
+        cells.extend(report.runs.iter().map(|run| {
+            let mark = if run.outcome.unreliable.contains_key(&summary.name) { " *" } else { "" };
+            run.outcome.measured.get(row).map(|(_, v)| number(*v) + mark).unwrap_or_default()
+        }));
         table.add_row(cells);
     }
     println!("\n{table}");
+    let doubts: BTreeSet<&String> = report.runs.iter().flat_map(|run| run.outcome.unreliable.values()).collect();
+    for why in doubts {
+        println!("* not to be trusted, and no claim rests on it: {why}");
+    }
 
     let checks = report.runs.first().map_or(&[][..], |run| &run.outcome.checks);
     if !checks.is_empty() {

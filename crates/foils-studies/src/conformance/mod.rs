@@ -9,6 +9,7 @@ mod case;
 mod contrastive_behaviour;
 mod dcl;
 mod eci;
+mod meco;
 mod ranking_losses;
 mod registry;
 mod retrieval_metrics;

@@ -16,6 +16,7 @@ pub fn functions() -> HashMap<&'static str, Function> {
         super::contrastive_behaviour::FUNCTIONS,
         super::dcl::FUNCTIONS,
         super::eci::FUNCTIONS,
+        super::meco::FUNCTIONS,
         super::ranking_losses::FUNCTIONS,
         super::retrieval_metrics::FUNCTIONS,
         super::soft_infonce::FUNCTIONS,

@@ -1,4 +1,5 @@
-//! How do positives and foils become one number? One objective a file.
+//! How do positives and foils become one number? One objective a file; those of energy-based models, which take log densities, are
+//! in [`energy`].
 
 mod alignment;
 mod barlow_twins;
@@ -9,6 +10,7 @@ mod dcl;
 mod dcl_queue;
 mod distill_kl;
 mod distilled;
+pub mod energy;
 mod gradient;
 mod hard_contrastive;
 mod info_nce;

@@ -71,7 +71,7 @@ fn ascending(values: &[f64], order: &mut [usize]) {
 }
 
 /// Ranks from 1; equal values share the mean of theirs.
-fn average_ranks(values: &[f64]) -> Vec<f64> {
+pub(super) fn average_ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     ascending(values, &mut order);
     let mut ranks = vec![0.0; values.len()];

@@ -1,6 +1,7 @@
 //! How good is a ranking, and do two rankings agree? Rank metrics with their bootstrap intervals; probes of frozen features.
 
 mod agreement;
+mod auroc;
 mod bootstrap;
 mod evaluate;
 mod evaluation;
@@ -13,6 +14,7 @@ mod run;
 mod student;
 
 pub use agreement::{RankAgreement, rank_agreement};
+pub use auroc::auroc;
 pub use bootstrap::Bootstrap;
 pub(crate) use evaluate::check_embeddings;
 pub use evaluate::{EvaluateSettings, Evaluated, Vectors, evaluate, evaluate_rankings};

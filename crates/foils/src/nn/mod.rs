@@ -1,4 +1,4 @@
-//! Layers, activations and the optimiser that networks are made of, and that Burn's own cost too much time for when a network is
+//! Layers, activations and the optimisers that networks are made of, and that Burn's own cost too much time for when a network is
 //! *trained* on the CPU. No models here.
 //!
 //! On the CPU, in f32 and f64, each is one kernel forward and one backward ([`foils_kernels::layers`], [`foils_kernels::conv`]);
@@ -11,6 +11,7 @@ mod conv_block;
 mod cross_entropy;
 mod encoder_kernel;
 mod encoder_layer;
+mod gradient_descent;
 mod kernels;
 mod layer_norm;
 mod lengths;
@@ -27,6 +28,7 @@ pub use conv_block::{ConvBlock, Planes};
 pub use cross_entropy::cross_entropy;
 pub use encoder_layer::{Affine, AffineParams, EncoderLayer, LayerSettings, LayerWeights, Norm, NormParams, encoder_layer};
 pub use foils_kernels::matrix::Precision;
+pub use gradient_descent::GradientDescent;
 pub use layer_norm::{add_layer_norm, layer_norm};
 pub use lengths::Lengths;
 pub use linear::linear;
