@@ -9,4 +9,5 @@ mod meco;
 pub mod papers;
 pub mod plot;
 pub mod report;
+mod soft_infonce;
 pub mod study;

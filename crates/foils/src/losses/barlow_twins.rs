@@ -1,7 +1,8 @@
 //! Barlow Twins: two views agree in each dimension, and dimensions do not repeat each other. No negatives at all.
 
+use super::{RankingLoss, Targets};
 use crate::{Error, Result, check};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
 /// Barlow Twins (baselines-contrastive, 7): ẑ = (z − mean)/√(biased variance + ε) by dimension over the batch, C = ẑ1ᵀẑ2/n,
 /// L = Σ_l (C_ll − 1)² + λ Σ_{l≠m} C_lm². The gradient flows through the batch statistics.
@@ -68,5 +69,34 @@ impl BarlowTwins {
         let centred = z.clone() - z.mean_dim(0);
         let deviation = centred.clone().powi_scalar(2).mean_dim(0).add_scalar(self.eps).sqrt();
         Ok(centred / deviation)
+    }
+}
+
+/// Anchors and their positives are the two views; there are no negatives, so that nothing can be left out either.
+impl RankingLoss for BarlowTwins {
+    fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>> {
+        let (n, m) = (anchors.dims()[0], candidates.dims()[0]);
+        targets.check(n, m)?;
+        targets.refuse_weights("Barlow Twins")?;
+        let mut own = vec![false; m];
+        targets.positive.iter().for_each(|&p| own[p as usize] = true);
+        if let Some(candidate) = own.iter().position(|own| !own) {
+            return Err(Error::invalid(format!("candidate {candidate} is no anchor's positive: Barlow Twins has no place for negatives")));
+        }
+        let positive: Vec<i64> = targets.positive.iter().map(|&p| p.into()).collect();
+        let positive = Tensor::<1, Int>::from_data(positive.as_slice(), &candidates.device().without_autodiff());
+        Ok(BarlowTwins::forward(self, anchors, candidates.select(0, positive))?.loss)
+    }
+
+    fn takes_negatives(&self) -> bool {
+        false
+    }
+
+    fn takes_exclusions(&self) -> bool {
+        false
+    }
+
+    fn describe(&self) -> String {
+        format!("BarlowTwins(lambda_offdiag {}, eps {})", self.lambda_offdiag, self.eps)
     }
 }

@@ -1,16 +1,17 @@
 //! Losses by name, for commands and settings files.
 
 use super::{
-    Cacr, Dcl, Dclw, DistillKl, HardContrastive, InfoNce, MarginMse, MultipleNegativesRanking, RankingLoss, RelevanceInfoNce, Similarity,
-    SimpleContrastive, SoftInfoNce,
+    AlignmentUniformity, BarlowTwins, Cacr, Dcl, Dclw, Distance, DistillKl, HardContrastive, InfoNce, MarginMse, MultipleNegativesRanking,
+    NtXent, RankingLoss, RelevanceInfoNce, Similarity, SimpleContrastive, SoftInfoNce, TripletMargin,
 };
 use crate::{Error, Result, check};
 use serde::{Deserialize, Serialize};
 
 /// The names that [`by_name`] knows.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 18] = [
     "mnrl",
     "infonce",
+    "nt-xent",
     "dcl",
     "dclw",
     "hard-contrastive",
@@ -21,6 +22,9 @@ pub const NAMES: [&str; 14] = [
     "weighted-infonce",
     "bce-infonce",
     "kl-infonce",
+    "triplet",
+    "alignment-uniformity",
+    "barlow-twins",
     "margin-mse",
     "kl",
 ];
@@ -47,6 +51,14 @@ pub struct LossSettings {
     pub info_nce_weight: f64,
     /// KL-InfoNCE: the weight of the divergence.
     pub kl_weight: f64,
+    /// Triplet: how much farther than the positive a negative must be, in cosine distance; with inner products in Euclidean distance.
+    pub margin: f64,
+    /// Alignment and uniformity: how much uniformity counts.
+    pub uniformity_weight: f64,
+    /// Alignment and uniformity: the sharpness of uniformity.
+    pub uniformity_t: f64,
+    /// Barlow Twins: λ, how much correlations between dimensions count.
+    pub lambda_offdiag: f64,
     /// Cosine or inner product.
     pub similarity: Similarity,
     /// InfoNCE: positives look for their anchors too.
@@ -65,6 +77,10 @@ impl Default for LossSettings {
             lambda_neg: None,
             info_nce_weight: 1.0,
             kl_weight: 0.1,
+            margin: 0.5,
+            uniformity_weight: 1.0,
+            uniformity_t: 2.0,
+            lambda_offdiag: 0.0051,
             similarity: Similarity::Cosine,
             symmetric: false,
         }
@@ -97,6 +113,7 @@ pub fn by_name(name: &str, settings: &LossSettings) -> Result<Box<dyn RankingLos
     Ok(match name {
         "mnrl" => Box::new(MultipleNegativesRanking::new(scale)?.similarity(settings.similarity)),
         "infonce" => Box::new(InfoNce::new(temperature)?.normalize(normalize).symmetric(settings.symmetric)),
+        "nt-xent" => Box::new(NtXent::new(temperature)?.normalize(normalize)),
         "dcl" => Box::new(Dcl::new(temperature)?.normalize(normalize)),
         "dclw" => Box::new(Dclw::new(temperature, settings.sigma)?.normalize(normalize)),
         "hard-contrastive" => Box::new(HardContrastive::new(temperature, settings.alpha)?.normalize(normalize)),
@@ -111,6 +128,14 @@ pub fn by_name(name: &str, settings: &LossSettings) -> Result<Box<dyn RankingLos
             let (v, w) = (settings.info_nce_weight, settings.kl_weight);
             Box::new(RelevanceInfoNce::kl(temperature, of_relevance, v, w)?.normalize(normalize))
         }
+        "triplet" => {
+            let distance = if normalize { Distance::Cosine } else { Distance::Euclidean };
+            Box::new(TripletMargin::new(settings.margin)?.distance(distance))
+        }
+        "alignment-uniformity" => {
+            Box::new(AlignmentUniformity::new(settings.uniformity_weight, settings.uniformity_t)?.normalize(normalize))
+        }
+        "barlow-twins" => Box::new(BarlowTwins::new(settings.lambda_offdiag)?),
         "margin-mse" => Box::new(MarginMse::new(settings.teacher_temperature.unwrap_or(1.0))?.similarity(settings.similarity)),
         "kl" => {
             let teacher = settings.teacher_temperature.unwrap_or(temperature);

@@ -2,6 +2,7 @@
 //! in [`energy`].
 
 mod alignment;
+mod alignment_uniformity;
 mod barlow_twins;
 mod by_name;
 mod cacr;
@@ -30,6 +31,7 @@ mod uniformity;
 
 pub use crate::search::Similarity;
 pub use alignment::Alignment;
+pub use alignment_uniformity::AlignmentUniformity;
 pub use barlow_twins::{BarlowTwins, BarlowTwinsOutput};
 pub use by_name::{LossSettings, NAMES, by_name};
 pub use cacr::{Cacr, CacrOutput, CacrWeights, RepulsionCost};
@@ -126,6 +128,16 @@ pub trait RankingLoss: Send + Sync {
     /// Whether it has a use for [`Targets::weights`].
     fn takes_weights(&self) -> bool {
         false
+    }
+
+    /// Whether candidates count that are no anchor's positive, such as mined and queued ones. Where they do not, they are refused.
+    fn takes_negatives(&self) -> bool {
+        true
+    }
+
+    /// Whether [`Targets::excluded`] has a meaning for it.
+    fn takes_exclusions(&self) -> bool {
+        true
     }
 
     /// The loss's name and hyper-parameters, for logs.

@@ -1,9 +1,9 @@
 //! Triplet margin: the negative must be farther than the positive, by a margin.
 
 use super::contrast::normalize_rows;
-use super::{Options, ZeroRows};
-use crate::{Result, check};
-use burn::tensor::{Tensor, activation};
+use super::{Options, RankingLoss, Targets, ZeroRows};
+use crate::{Error, Result, check};
+use burn::tensor::{Bool, Int, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 /// How far two rows are apart.
@@ -73,12 +73,68 @@ impl TripletMargin {
         if self.distance == Distance::Cosine {
             return (x * y).sum_dim(1).neg().add_scalar(1.0);
         }
-        let squared = (x - y).powi_scalar(2).sum_dim(1);
+        self.of_squares((x - y).powi_scalar(2).sum_dim(1))
+    }
+
+    /// Each row of `x` against each of `y`, `[n, m]`.
+    fn among(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+        let products = x.clone().matmul(y.clone().transpose());
+        if self.distance == Distance::Cosine {
+            return products.neg().add_scalar(1.0);
+        }
+        let squares = |z: Tensor<2>| z.powi_scalar(2).sum_dim(1);
+        self.of_squares((squares(x) + squares(y).transpose() - products.mul_scalar(2.0)).clamp_min(0.0))
+    }
+
+    fn of_squares(&self, squared: Tensor<2>) -> Tensor<2> {
         if self.distance == Distance::SquaredEuclidean {
             return squared;
         }
         // The root has no gradient at 0: those rows go around it.
         let zero = squared.clone().inner().equal_elem(0.0);
         squared.mask_fill(zero.clone(), 1.0).sqrt().mask_fill(zero, 0.0)
+    }
+}
+
+/// The mean over all anchors and all candidates that are negatives for them: max(0, d(a_i, p_i) − d(a_i, c_j) + margin).
+impl RankingLoss for TripletMargin {
+    fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>> {
+        check::rows("anchors", &anchors, 1)?;
+        check::same_width(("anchors", &anchors), ("candidates", &candidates))?;
+        let (n, m) = (anchors.dims()[0], candidates.dims()[0]);
+        targets.check(n, m)?;
+        targets.refuse_weights("the triplet loss")?;
+        let mut counts = vec![true; n * m];
+        for (i, row) in counts.chunks_exact_mut(m).enumerate() {
+            let out = targets.excluded.get(i).into_iter().flatten().chain([&targets.positive[i]]);
+            out.for_each(|&j| row[j as usize] = false);
+            if !row.contains(&true) {
+                return Err(Error::invalid(format!("anchor {i} has no negatives: every candidate is its positive or excluded")));
+            }
+        }
+        let cosine = self.distance == Distance::Cosine;
+        let refuse_zeros = cosine && self.options.zero_rows == ZeroRows::Refuse;
+        check::values("anchors", &anchors, refuse_zeros)?;
+        check::values("candidates", &candidates, refuse_zeros)?;
+        let unit = |x| if cosine { normalize_rows(x) } else { x };
+        let (a, c) = (unit(anchors), unit(candidates));
+        let device = a.device().without_autodiff();
+        let positive: Vec<i64> = targets.positive.iter().map(|&p| p.into()).collect();
+        let positives = c.clone().select(0, Tensor::<1, Int>::from_data(positive.as_slice(), &device));
+        let triplets = counts.iter().filter(|counts| **counts).count();
+        let left_out = Tensor::<2, Bool>::from_data(TensorData::new(counts.into_iter().map(|c| !c).collect(), [n, m]), &device);
+        let violation = self.between(a.clone(), positives) - self.among(a, c) + self.margin;
+        let loss = activation::relu(violation).mask_fill(left_out, 0.0).sum().mul_scalar(1.0 / triplets as f64);
+        check::loss(loss.clone().inner().into_scalar())?;
+        Ok(loss)
+    }
+
+    fn describe(&self) -> String {
+        let distance = match self.distance {
+            Distance::Euclidean => "Euclidean",
+            Distance::SquaredEuclidean => "squared Euclidean",
+            Distance::Cosine => "cosine",
+        };
+        format!("TripletMargin(margin {}, {distance} distance)", self.margin)
     }
 }

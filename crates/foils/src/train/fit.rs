@@ -62,6 +62,7 @@ pub fn fit(
     let (keeper, saved) = opened.map_or((None, None), |(keeper, saved)| (Some(keeper), saved));
     let mut clock = Clock::start(saved.as_ref().map_or_else(Default::default, |saved| saved.seconds.clone()));
     let mut set = TrainingSet::new(train)?;
+    settings.check_negatives(loss, train.iter().any(|example| !example.negatives.is_empty()))?;
     if (0..validation.qrels.len()).all(|q| validation.qrels.of(q).is_empty()) {
         return Err(Error::invalid("the validation set has no query with a relevant document: no checkpoint could be chosen"));
     }

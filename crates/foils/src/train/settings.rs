@@ -150,7 +150,19 @@ impl TrainSettings {
         let loss = losses::by_name(&self.loss, &LossSettings { temperature, teacher_temperature, ..more.clone() })?;
         self.check_teacher(&*loss)?;
         check_weights(self, &*loss)?;
+        self.check_negatives(&*loss, false)?;
         Ok(loss)
+    }
+
+    /// Whether negatives beside the batch's positives, `mined` ones or a queue, have a meaning for the loss.
+    pub(super) fn check_negatives(&self, loss: &dyn RankingLoss, mined: bool) -> Result<()> {
+        let mined = mined && self.negatives_per_anchor > 0;
+        if loss.takes_negatives() || !mined && self.queue == 0 {
+            return Ok(());
+        }
+        let (what, instead) = if mined { ("mined negatives have", "negatives_per_anchor") } else { ("a queue has", "queue") };
+        let name = loss.describe();
+        Err(Error::invalid(format!("{what} no meaning for {name}: it knows anchors and their positives only; set {instead} to 0")))
     }
 
     /// Whether the teacher and what is said of it fit the loss.
@@ -163,6 +175,9 @@ impl TrainSettings {
             )),
             (None, Some(margin), _) => invalid(format!("teacher_margin is {margin}, and no teacher is named")),
             (None, _, Some(t)) => invalid(format!("teacher_temperature is {t}, and no teacher is named")),
+            (Some(teacher), ..) if !loss.needs_teacher() && !loss.takes_exclusions() => invalid(format!(
+                "teacher {teacher:?} has no meaning for {name}: it compares no anchor with candidates that could be turned away"
+            )),
             (Some(_), Some(margin), _) if loss.needs_teacher() => {
                 invalid(format!("teacher_margin is {margin}, and {name} turns no candidate away: it learns the teacher's scores"))
             }
@@ -233,6 +248,22 @@ mod tests {
         assert!(toml::from_str::<TrainSettings>("device = \"tpu\"").unwrap_err().to_string().contains("\"tpu\""));
         let text = toml::to_string(&settings).unwrap();
         assert_eq!(toml::from_str::<TrainSettings>(&text).unwrap(), settings);
+    }
+
+    #[test]
+    fn negatives_have_a_meaning_only_for_losses_that_know_them() {
+        let twins = TrainSettings { loss: "barlow-twins".into(), ..TrainSettings::default() };
+        let loss = twins.objective().unwrap();
+        let refused = twins.check_negatives(&*loss, true).unwrap_err().to_string();
+        assert!(
+            refused.contains("mined negatives have no meaning for BarlowTwins") && refused.contains("negatives_per_anchor"),
+            "{refused}"
+        );
+        TrainSettings { negatives_per_anchor: 0, ..twins.clone() }.check_negatives(&*loss, true).unwrap();
+        let queued = TrainSettings { queue: 64, ..twins.clone() };
+        assert!(queued.objective().err().unwrap().to_string().contains("a queue has no meaning"));
+        let teacher = TrainSettings { teacher: Some("minilm".into()), ..twins };
+        assert!(teacher.objective().err().unwrap().to_string().contains("turned away"));
     }
 
     #[test]

@@ -74,13 +74,12 @@ impl<'a> Named<'a> {
 pub(super) fn check_weights(settings: &TrainSettings, loss: &dyn RankingLoss) -> Result<()> {
     let Some(text) = &settings.weights else { return Ok(()) };
     let named = Named::parse(text, &settings.weight_settings)?;
-    if matches!(named.how, How::Soft(_)) && !loss.takes_weights() {
-        let name = loss.describe();
-        return Err(Error::invalid(format!(
-            "weights {text:?} have no meaning for {name}: it has no denominator in which negatives could have weights"
-        )));
-    }
-    Ok(())
+    let why = match named.how {
+        How::Soft(_) if !loss.takes_weights() => "it has no denominator in which negatives could have weights",
+        How::Cancel(_) if !loss.takes_exclusions() => "it compares no anchor with candidates that could be left out",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(format!("weights {text:?} have no meaning for {}: {why}", loss.describe())))
 }
 
 /// A weighting and its relevance.
@@ -133,7 +132,7 @@ impl Weigher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::losses::{InfoNce, MarginMse};
+    use crate::losses::{BarlowTwins, InfoNce, MarginMse};
 
     #[test]
     fn combinations_without_meaning_are_refused() {
@@ -155,6 +154,7 @@ mod tests {
         for good in ["soft-infonce:bm25", "soft-infonce:minilm", "soft-infonce:queries:minilm", "cancel-top-k:bm25"] {
             check_weights(&with(good), &infonce).unwrap();
         }
+        says(&with("cancel-top-k:bm25"), &BarlowTwins::new(0.1).unwrap(), "no meaning for BarlowTwins");
         check_weights(&with("cancel-ratio:bm25"), &MarginMse::new(1.0).unwrap()).unwrap();
         let named = Named::parse("soft-infonce:queries:some/folder", &WeightSettings::default()).unwrap();
         assert_eq!((named.relevance, named.queries), ("some/folder", true));

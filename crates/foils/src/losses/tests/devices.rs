@@ -13,6 +13,9 @@ fn values_and_gradients_are_those_of_the_cpu() {
     let teacher = wave(n * m, 0.53);
     let targets = Targets { teacher, ..targets };
     for wanted in NAMES {
+        // Without negatives: the five positives alone.
+        let pairs = Targets::new(targets.positive.clone(), vec![]);
+        let (m, targets) = if wanted == "barlow-twins" { (5, &pairs) } else { (m, &targets) };
         let by = |device: &Device, compute| {
             let options = Options { compute, ..Options::default() };
             let loss: Box<dyn RankingLoss> = match wanted {
@@ -27,7 +30,7 @@ fn values_and_gradients_are_those_of_the_cpu() {
                 Tensor::<2>::from_data(TensorData::new(values, [rows, dim]), (device, DType::F32)).require_grad()
             };
             let (a, c) = (leaf(n, 0.37), leaf(m, 0.91));
-            let value = loss.forward(a.clone(), c.clone(), &targets).unwrap();
+            let value = loss.forward(a.clone(), c.clone(), targets).unwrap();
             let gradients = value.backward();
             [values(value), values(a.grad(&gradients).unwrap()), values(c.grad(&gradients).unwrap())]
         };

@@ -17,6 +17,10 @@ fn ranking_losses(options: Options) -> Vec<Box<dyn RankingLoss>> {
         Box::new(Dclw::new(t, 0.3).unwrap().detach_weight(true).options(options)),
         Box::new(SimpleContrastive::new(None).unwrap().options(options)),
         Box::new(SoftInfoNce::new(t).unwrap().options(options)),
+        Box::new(NtXent::new(t).unwrap().options(options)),
+        Box::new(TripletMargin::new(0.5).unwrap().distance(Distance::Cosine).options(options)),
+        Box::new(TripletMargin::new(0.5).unwrap().options(options)),
+        Box::new(AlignmentUniformity::new(0.7, 2.0).unwrap().options(options)),
         Box::new(Cacr::new(1.0, 2.0).unwrap().factors(0.5, 3.0).unwrap().options(options)),
     ]
 }
@@ -215,14 +219,116 @@ fn bad_input_is_refused_with_its_value() {
 #[test]
 fn losses_by_name() {
     for name in NAMES {
-        let without_temperature = ["mnrl", "margin-mse", "simple-contrastive", "hard-simple-contrastive", "cacr"].contains(&name);
+        let without_temperature = [
+            "mnrl",
+            "margin-mse",
+            "simple-contrastive",
+            "hard-simple-contrastive",
+            "cacr",
+            "triplet",
+            "alignment-uniformity",
+            "barlow-twins",
+        ]
+        .contains(&name);
         let described = by_name(name, &LossSettings::default()).unwrap().describe();
         assert_eq!(described.contains("temperature 0.05"), !without_temperature, "{described}");
     }
     let both = LossSettings { temperature: Some(0.1), scale: Some(10.0), ..Default::default() };
     assert!(by_name("dcl", &both).is_err());
-    assert!(by_name("triplet", &LossSettings::default()).err().unwrap().to_string().contains("mnrl, infonce"));
+    assert!(by_name("hinge", &LossSettings::default()).err().unwrap().to_string().contains("mnrl, infonce"));
     let settings: LossSettings = serde_json::from_str(r#"{"scale": 10, "similarity": "dot"}"#).unwrap();
     assert_eq!(by_name("dclw", &settings).unwrap().describe(), "DCLW(temperature 0.1, sigma 0.5, dot)");
     assert!(serde_json::from_str::<LossSettings>(r#"{"tau": 1}"#).is_err());
+}
+
+#[test]
+fn pairs_of_nt_xent_are_its_two_views() {
+    let (a, b) = (wave(12, 0.7), wave(12, 1.9));
+    let loss = NtXent::new(0.2).unwrap();
+    let views = both(&a, &b, 3, |o, x, y| loss.options(o).forward(x, y));
+    let targets = Targets::new(vec![0, 1, 2, 3], vec![]);
+    let ranked = both(&a, &b, 3, |o, x, y| RankingLoss::forward(&loss.options(o), x, y, &targets));
+    assert!(views.iter().flatten().zip(ranked.iter().flatten()).all(|(x, y)| (x - y).abs() < 1e-12));
+}
+
+/// What the lists of columns mean, from their definition: pair 0 leaves out the positive of pair 2, so also its anchor, and pair 1 has the
+/// same positive as pair 3.
+#[test]
+fn pairs_of_nt_xent_leave_out_as_one() {
+    let (n, m, d, t) = (4, 6, 3, 0.3);
+    let (a, c) = (wave(n * d, 0.7), wave(m * d, 1.9));
+    let targets = Targets {
+        weights: (0..n * m).map(|k| 0.2 + (k % 5) as f64 / 4.0).collect(),
+        ..Targets::new(vec![0, 1, 2, 1], vec![vec![2, 4], vec![], vec![0], vec![5]])
+    };
+    let unit = |v: &[f64]| {
+        let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
+        v.iter().map(|x| x / norm).collect::<Vec<_>>()
+    };
+    let rows: Vec<Vec<f64>> = a.chunks(d).chain(c.chunks(d)).map(unit).collect();
+    let similarity = |x: usize, y: usize| rows[x].iter().zip(&rows[y]).map(|(x, y)| x * y).sum::<f64>() / t;
+    // Row i of anchors and that of its positive; the columns that count, with the candidate whose weight they have.
+    let counts: [&[(usize, usize)]; 4] = [
+        &[(1, 1), (3, 1), (5, 1), (7, 3), (9, 5)],
+        &[(0, 0), (2, 2), (4, 0), (6, 2), (7, 3), (8, 4), (9, 5)],
+        &[(1, 1), (3, 1), (5, 1), (7, 3), (8, 4), (9, 5)],
+        &[(0, 0), (2, 2), (4, 0), (6, 2), (7, 3), (8, 4)],
+    ];
+    let mut expected = 0.0;
+    for i in 0..n {
+        let positive = n + targets.positive[i] as usize;
+        for (row, own) in [(i, positive), (positive, i)] {
+            let own = similarity(row, own);
+            let others: f64 = counts[i].iter().map(|&(column, w)| targets.weights[i * m + w] * similarity(row, column).exp()).sum();
+            expected += ((own.exp() + others).ln() - own) / (2 * n) as f64;
+        }
+    }
+    let found = both(&a, &c, d, |o, x, y| RankingLoss::forward(&NtXent::new(t)?.options(o), x, y, &targets));
+    assert!((found[0][0] / 3.0 - expected).abs() < 1e-12, "{} and {expected}", found[0][0] / 3.0);
+}
+
+#[test]
+fn triplets_of_a_batch_are_all_its_negatives() {
+    let (n, m, d) = (3, 5, 2);
+    let (a, c) = (wave(n * d, 0.7), wave(m * d, 1.9));
+    let targets = Targets::new(vec![0, 1, 4], vec![vec![3], vec![], vec![0, 1]]);
+    for distance in [Distance::Cosine, Distance::Euclidean, Distance::SquaredEuclidean] {
+        let loss = TripletMargin::new(0.4).unwrap().distance(distance);
+        let (mut sum, mut triplets) = (0.0, 0.0);
+        for i in 0..n {
+            let row = |x: &[f64], k: usize| leaf(&x[k * d..][..d], d);
+            let negative = |j: &usize| *j as u32 != targets.positive[i] && !targets.excluded[i].contains(&(*j as u32));
+            for j in (0..m).filter(negative) {
+                sum += values(loss.forward(row(&a, i), row(&c, targets.positive[i] as usize), row(&c, j)).unwrap())[0];
+                triplets += 1.0;
+            }
+        }
+        let found = evaluate(&a, &c, d, |x, y| RankingLoss::forward(&loss, x, y, &targets)).unwrap();
+        assert!(triplets == 9.0 && (found[0][0] / 3.0 - sum / triplets).abs() < 1e-12, "{distance:?}: {found:?}, {sum}");
+        check_gradient(&c, d, |y| RankingLoss::forward(&loss, leaf(&a, d), y, &targets));
+        check_gradient(&a, d, |x| RankingLoss::forward(&loss, x, leaf(&c, d), &targets));
+    }
+    let alone = Targets::new(vec![0], vec![vec![1, 2, 3, 4]]);
+    let refused = RankingLoss::forward(&TripletMargin::new(0.4).unwrap(), leaf(&a[..d], d), leaf(&c, d), &alone);
+    assert!(refused.unwrap_err().to_string().contains("anchor 0 has no negatives"));
+}
+
+#[test]
+fn losses_of_pairs_take_the_positives_in_their_order() {
+    let (a, c) = (wave(12, 0.7), wave(12, 1.9));
+    let (order, turned) = (Targets::new(vec![2, 0, 3, 1], vec![]), [2usize, 0, 3, 1].map(|p| &c[p * 3..][..3]).concat());
+    let twins = BarlowTwins::new(0.1).unwrap();
+    let one = evaluate(&a, &c, 3, |x, y| RankingLoss::forward(&twins, x, y, &order)).unwrap();
+    let other = evaluate(&a, &turned, 3, |x, y| Ok(twins.forward(x, y)?.loss)).unwrap();
+    assert!(one[0] == other[0] && one[1] == other[1]);
+    let one = evaluate(&a, &c, 3, |x, y| AlignmentUniformity::new(0.7, 2.0)?.forward(x, y, &order)).unwrap();
+    let parts = |x: Tensor<2>, y: Tensor<2>| {
+        let spread = Uniformity::new(2.0)?.forward(x.clone())? + Uniformity::new(2.0)?.forward(y.clone())?;
+        Ok(Alignment::new(2.0)?.forward(x, y)? + spread.mul_scalar(0.35))
+    };
+    let other = evaluate(&a, &turned, 3, parts).unwrap();
+    assert!((one[0][0] - other[0][0]).abs() < 1e-12);
+    let extra = Targets::new(vec![0, 1, 2], vec![]);
+    let refused = evaluate(&a[..9], &c, 3, |x, y| RankingLoss::forward(&twins, x, y, &extra)).unwrap_err().to_string();
+    assert!(refused.contains("candidate 3 is no anchor's positive"), "{refused}");
 }

@@ -32,7 +32,8 @@ impl<'a> Tuner<'a> {
     pub fn new(data: &'a TuneData, settings: &'a TuneSettings) -> Result<Self> {
         settings.mine.validate()?;
         settings.train.check()?;
-        settings.train.objective()?;
+        let loss = settings.train.objective()?;
+        settings.train.check_negatives(&*loss, !settings.in_batch_only)?;
         let options = LoadOptions {
             seed: settings.seed,
             lora: settings.lora.clone(),
