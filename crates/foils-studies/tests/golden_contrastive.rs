@@ -26,6 +26,11 @@ fn contrastive_behaviour() {
 }
 
 #[test]
+fn unpg() {
+    assert_eq!(failures("unpg", &[]), Vec::<String>::new());
+}
+
+#[test]
 fn ranking_losses() {
     let functions = ["multiple_negatives_ranking_loss", "cached_multiple_negatives_ranking_loss"];
     assert_eq!(failures("baselines-mining", &functions), Vec::<String>::new());

@@ -14,6 +14,7 @@ mod ranking_losses;
 mod registry;
 mod retrieval_metrics;
 mod soft_infonce;
+mod unpg;
 
 pub use case::{Array, Case, GoldenFile, Outputs};
 pub use registry::{Function, functions};

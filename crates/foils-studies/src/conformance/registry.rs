@@ -20,6 +20,7 @@ pub fn functions() -> HashMap<&'static str, Function> {
         super::ranking_losses::FUNCTIONS,
         super::retrieval_metrics::FUNCTIONS,
         super::soft_infonce::FUNCTIONS,
+        super::unpg::FUNCTIONS,
     ];
     tables.into_iter().flatten().copied().collect()
 }
