@@ -26,6 +26,11 @@ fn contrastive_behaviour() {
 }
 
 #[test]
+fn amcl() {
+    assert_eq!(failures("amcl", &[]), Vec::<String>::new());
+}
+
+#[test]
 fn unpg() {
     assert_eq!(failures("unpg", &[]), Vec::<String>::new());
 }

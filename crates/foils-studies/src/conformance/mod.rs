@@ -1,6 +1,7 @@
 //! Is this build numerically right on this machine? Golden vectors (inputs, parameters → outputs and gradients in f64) are run
 //! through the library, function name by function name. The adapters here unpack and pack; all maths is the library's.
 
+mod amcl;
 mod autodiff;
 mod baselines_contrastive;
 mod baselines_mining;

@@ -10,6 +10,7 @@ pub type Function = fn(&Case) -> Result<Outputs>;
 /// Every known function by name.
 pub fn functions() -> HashMap<&'static str, Function> {
     let tables: [&[(&'static str, Function)]; _] = [
+        super::amcl::FUNCTIONS,
         super::baselines_contrastive::FUNCTIONS,
         super::baselines_mining::FUNCTIONS,
         super::cacr::FUNCTIONS,

@@ -1,8 +1,9 @@
 //! How do positives and foils become one number? One objective a file; those of energy-based models, which take log densities, are
-//! in [`energy`].
+//! in [`energy`], those of several heads with a temperature for each pair in [`amcl`].
 
 mod alignment;
 mod alignment_uniformity;
+pub mod amcl;
 mod barlow_twins;
 mod by_name;
 mod cacr;
