@@ -287,7 +287,7 @@ fn losses_weights_and_queues_combine() {
             }
         }
     }
-    assert_eq!((trainings, refusals), (8 * 3 + 8, 8 * 2 + 2 * 3));
+    assert_eq!((trainings, refusals), (8 * 3 + 9, 9 * 2 + 2 * 3));
 
     let refused = |options: &[&str], with: &[&str]| fails(&refs(&home.train("refused", options)), with);
     refused(&["--loss", "barlow-twins", "--negatives", "in-batch,queue:40"], &["a queue has no meaning"]);

@@ -12,6 +12,7 @@ mod mapped;
 pub mod matrix;
 mod real;
 pub mod simd;
+pub mod sorting;
 pub mod sparse;
 pub mod topk;
 

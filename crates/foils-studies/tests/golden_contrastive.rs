@@ -31,6 +31,11 @@ fn amcl() {
 }
 
 #[test]
+fn groco() {
+    assert_eq!(failures("groco", &[]), Vec::<String>::new());
+}
+
+#[test]
 fn unpg() {
     assert_eq!(failures("unpg", &[]), Vec::<String>::new());
 }

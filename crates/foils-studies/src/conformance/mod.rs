@@ -10,6 +10,7 @@ mod case;
 mod contrastive_behaviour;
 mod dcl;
 mod eci;
+mod groco;
 mod meco;
 mod ranking_losses;
 mod registry;

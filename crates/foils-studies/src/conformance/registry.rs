@@ -17,6 +17,7 @@ pub fn functions() -> HashMap<&'static str, Function> {
         super::contrastive_behaviour::FUNCTIONS,
         super::dcl::FUNCTIONS,
         super::eci::FUNCTIONS,
+        super::groco::FUNCTIONS,
         super::meco::FUNCTIONS,
         super::ranking_losses::FUNCTIONS,
         super::retrieval_metrics::FUNCTIONS,

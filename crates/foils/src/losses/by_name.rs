@@ -1,5 +1,6 @@
 //! Losses by name, for commands and settings files.
 
+use super::groco::{Distribution, Groco, Network, SortingNetwork};
 use super::{
     AlignmentUniformity, BarlowTwins, Cacr, Dcl, Dclw, Distance, DistillKl, HardContrastive, InfoNce, MarginMse, MultipleNegativesRanking,
     NtXent, RankingLoss, RelevanceInfoNce, Similarity, SimpleContrastive, SoftInfoNce, TripletMargin,
@@ -8,7 +9,7 @@ use crate::{Error, Result, check};
 use serde::{Deserialize, Serialize};
 
 /// The names that [`by_name`] knows.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 19] = [
     "mnrl",
     "infonce",
     "nt-xent",
@@ -23,6 +24,7 @@ pub const NAMES: [&str; 18] = [
     "bce-infonce",
     "kl-infonce",
     "triplet",
+    "groco",
     "alignment-uniformity",
     "barlow-twins",
     "margin-mse",
@@ -51,6 +53,10 @@ pub struct LossSettings {
     pub info_nce_weight: f64,
     /// KL-InfoNCE: the weight of the divergence.
     pub kl_weight: f64,
+    /// GroCo: how many of an anchor's nearest negatives are sorted with its positive.
+    pub topk_neg: usize,
+    /// GroCo: how sure comparators are of small differences.
+    pub steepness: f64,
     /// Triplet: how much farther than the positive a negative must be, in cosine distance; with inner products in Euclidean distance.
     pub margin: f64,
     /// Alignment and uniformity: how much uniformity counts.
@@ -77,6 +83,8 @@ impl Default for LossSettings {
             lambda_neg: None,
             info_nce_weight: 1.0,
             kl_weight: 0.1,
+            topk_neg: 10,
+            steepness: 1.0,
             margin: 0.5,
             uniformity_weight: 1.0,
             uniformity_t: 2.0,
@@ -131,6 +139,11 @@ pub fn by_name(name: &str, settings: &LossSettings) -> Result<Box<dyn RankingLos
         "triplet" => {
             let distance = if normalize { Distance::Cosine } else { Distance::Euclidean };
             Box::new(TripletMargin::new(settings.margin)?.distance(distance))
+        }
+        "groco" => {
+            let network = SortingNetwork::new(Network::OddEven, Distribution::Cauchy, settings.steepness)?;
+            // Candidates are anchors of nothing: without a gradient they would not learn.
+            Box::new(Groco::new(settings.topk_neg)?.network(network).stop_grad(false))
         }
         "alignment-uniformity" => {
             Box::new(AlignmentUniformity::new(settings.uniformity_weight, settings.uniformity_t)?.normalize(normalize))

@@ -1,5 +1,6 @@
 //! How do positives and foils become one number? One objective a file; those of energy-based models, which take log densities, are
-//! in [`energy`], those of several heads with a temperature for each pair in [`amcl`].
+//! in [`energy`], those of several heads with a temperature for each pair in [`amcl`], those that sort in
+//! [`groco`].
 
 mod alignment;
 mod alignment_uniformity;
@@ -14,6 +15,7 @@ mod distill_kl;
 mod distilled;
 pub mod energy;
 mod gradient;
+pub mod groco;
 mod hard_contrastive;
 mod info_nce;
 mod margin_heads;

@@ -18,6 +18,7 @@ mod lengths;
 mod linear;
 mod rule;
 mod softmax;
+mod sorting;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub use layer_norm::{add_layer_norm, layer_norm};
 pub use lengths::Lengths;
 pub use linear::linear;
 pub use softmax::softmax;
+pub(crate) use sorting::sort;
 
 use burn::backend::{DispatchDevice, Flex, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};

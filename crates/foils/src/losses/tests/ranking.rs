@@ -226,6 +226,7 @@ fn losses_by_name() {
             "hard-simple-contrastive",
             "cacr",
             "triplet",
+            "groco",
             "alignment-uniformity",
             "barlow-twins",
         ]
