@@ -282,7 +282,7 @@ mod tests {
         let mut outcome = Outcome::default();
         outcome.measure("a", 0.5 + 0.01 * seed as f64);
         outcome.measure("b", 0.4 + 0.012 * seed as f64);
-        outcome.check("seed is even", seed % 2 == 0, format!("{seed}"));
+        outcome.check("seed is even", seed.is_multiple_of(2), format!("{seed}"));
         let temperatures = [0.03, 0.1, 0.3, 1.0];
         let of = |shift: f64| temperatures.map(|t: f64| (t, shift + t.log10())).into_iter().chain([(2.0, f64::NAN)]);
         let series = vec![Series::new("InfoNCE", of(3.0)), Series::new("hard & truncated", of(3.4))];

@@ -276,11 +276,11 @@ fn pairs_of_nt_xent_leave_out_as_one() {
         &[(0, 0), (2, 2), (4, 0), (6, 2), (7, 3), (8, 4)],
     ];
     let mut expected = 0.0;
-    for i in 0..n {
+    for (i, columns) in counts.iter().enumerate() {
         let positive = n + targets.positive[i] as usize;
         for (row, own) in [(i, positive), (positive, i)] {
             let own = similarity(row, own);
-            let others: f64 = counts[i].iter().map(|&(column, w)| targets.weights[i * m + w] * similarity(row, column).exp()).sum();
+            let others: f64 = columns.iter().map(|&(column, w)| targets.weights[i * m + w] * similarity(row, column).exp()).sum();
             expected += ((own.exp() + others).ln() - own) / (2 * n) as f64;
         }
     }
