@@ -37,6 +37,7 @@ PACKAGES = [
     "tantivy==0.27.0",
     "scipy==1.17.1",
     "sentence-transformers==6.2.0",
+    "diffsort==0.2.0",
 ]
 
 # name: (what it is, bench target, [(peer's name, file, function)], what is asked of the ratio)

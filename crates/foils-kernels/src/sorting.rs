@@ -5,7 +5,7 @@
 //! the permutation matrix X, which begins as the identity, are mixed alike: X_ir is how much of input i ends at rank r.
 //!
 //! The whole of X costs O(n²) a layer. Where only X·u of one vector is wanted, as the share of each input that ends above a rank
-//! ([`Sorter::above`]), u is taken backwards through the layers, which costs O(n) a layer, and so do its gradients.
+//! ([`Sorter::judge_above`]), u is taken backwards through the layers, which costs O(n) a layer, and so do its gradients.
 
 use crate::Real;
 use rayon::prelude::*;
@@ -84,7 +84,8 @@ struct Comparator {
 #[derive(Clone, Debug)]
 pub struct Sorter {
     width: usize,
-    layers: Vec<Vec<Comparator>>,
+    /// Layer after layer.
+    comparators: Vec<Comparator>,
     certainty: Certainty,
     steepness: f64,
 }
@@ -93,16 +94,19 @@ pub struct Sorter {
 struct Passed {
     /// The values after the last layer.
     sorted: Vec<f64>,
-    /// By comparator, in order: how much of its first wire stays there, and the derivative of that by the second wire's value.
-    kept: Vec<(f64, f64)>,
+    /// By comparator, in order.
+    kept: Vec<Kept>,
 }
 
-/// What [`Sorter::above`] returns.
-pub struct Above<T> {
-    /// `[rows, width]`: how much of each input ends at the ranks from `first` on.
-    pub above: Vec<T>,
-    /// The same of the ranks below, which is 1 − above but for rounding.
-    pub below: Vec<T>,
+/// What a comparator did.
+#[derive(Clone, Copy)]
+struct Kept {
+    /// How much of its first wire's value stays there.
+    stays: f64,
+    /// The derivative of that by the second wire's value.
+    slope: f64,
+    /// The first wire's value less the second's, before it.
+    apart: f64,
 }
 
 impl Sorter {
@@ -113,11 +117,11 @@ impl Sorter {
     pub fn new(network: Network, certainty: Certainty, steepness: f64, width: usize) -> Self {
         assert!(width >= 2, "{width} values need no sorting");
         assert!(steepness.is_finite() && steepness > 0.0, "steepness {steepness}");
-        let layers = match network {
-            Network::OddEven => (0..width).map(|layer| odd_even(layer, width)).collect(),
+        let comparators = match network {
+            Network::OddEven => odd_even(width),
             Network::Bitonic => bitonic(width),
         };
-        Self { width, layers, certainty, steepness }
+        Self { width, comparators, certainty, steepness }
     }
 
     /// Values in a row.
@@ -125,38 +129,25 @@ impl Sorter {
         self.width
     }
 
-    fn comparators(&self) -> impl DoubleEndedIterator<Item = &Comparator> {
-        self.layers.iter().flatten()
-    }
-
     fn pass(&self, row: impl Iterator<Item = f64>) -> Passed {
         let mut x: Vec<f64> = row.collect();
-        let mut kept = Vec::new();
-        for c in self.comparators() {
+        let mut kept = Vec::with_capacity(self.comparators.len());
+        for c in &self.comparators {
             let (a, b) = (x[c.a], x[c.b]);
             let (alpha, slope) = self.certainty.of(b - a, self.steepness);
             let (stays, slope) = if c.descending { (1.0 - alpha, -slope) } else { (alpha, slope) };
             x[c.a] = stays * a + (1.0 - stays) * b;
             x[c.b] = (1.0 - stays) * a + stays * b;
-            kept.push((stays, slope));
+            kept.push(Kept { stays, slope, apart: a - b });
         }
         Passed { sorted: x, kept }
     }
 
     /// The gradient of a row from that of its sorted values and of how much the comparators keep.
-    fn back(&self, row: impl Iterator<Item = f64>, kept: &[(f64, f64)], of_kept: &[f64], mut g: Vec<f64>) -> Vec<f64> {
-        // The two values that each comparator saw.
-        let mut x: Vec<f64> = row.collect();
-        let mut seen = Vec::with_capacity(kept.len());
-        for (c, &(stays, _)) in self.comparators().zip(kept) {
-            let (a, b) = (x[c.a], x[c.b]);
-            seen.push(a - b);
-            x[c.a] = stays * a + (1.0 - stays) * b;
-            x[c.b] = (1.0 - stays) * a + stays * b;
-        }
-        for (k, c) in self.comparators().enumerate().collect::<Vec<_>>().into_iter().rev() {
-            let ((stays, slope), (ga, gb)) = (kept[k], (g[c.a], g[c.b]));
-            let steered = slope * (of_kept[k] + (ga - gb) * seen[k]);
+    fn back(&self, kept: &[Kept], of_kept: &[f64], mut g: Vec<f64>) -> Vec<f64> {
+        for (c, (&Kept { stays, slope, apart }, of_kept)) in self.comparators.iter().zip(kept.iter().zip(of_kept)).rev() {
+            let (ga, gb) = (g[c.a], g[c.b]);
+            let steered = slope * (of_kept + (ga - gb) * apart);
             g[c.a] = stays * ga + (1.0 - stays) * gb - steered;
             g[c.b] = (1.0 - stays) * ga + stays * gb + steered;
         }
@@ -179,7 +170,7 @@ impl Sorter {
             for (i, out) in permutation.chunks_exact_mut(n).enumerate() {
                 x.fill(0.0);
                 x[i] = 1.0;
-                for (c, &(stays, _)) in self.comparators().zip(&passed.kept) {
+                for (c, &Kept { stays, .. }) in self.comparators.iter().zip(&passed.kept) {
                     mix(&mut x, c, stays);
                 }
                 narrow(&x, out);
@@ -207,68 +198,57 @@ impl Sorter {
                 // The way of input i, and back.
                 let (mut x, mut g) = (vec![0.0; n], wide(above));
                 x[i] = 1.0;
-                for ((c, &(stays, _)), difference) in self.comparators().zip(&passed.kept).zip(&mut differences) {
+                for ((c, &Kept { stays, .. }), difference) in self.comparators.iter().zip(&passed.kept).zip(&mut differences) {
                     *difference = x[c.a] - x[c.b];
                     mix(&mut x, c, stays);
                 }
-                for (k, c) in self.comparators().enumerate().collect::<Vec<_>>().into_iter().rev() {
+                for (k, c) in self.comparators.iter().enumerate().rev() {
                     of_kept[k] += (g[c.a] - g[c.b]) * differences[k];
-                    mix(&mut g, c, passed.kept[k].0);
+                    mix(&mut g, c, passed.kept[k].stays);
                 }
             }
-            narrow(&self.back(row.iter().copied(), &passed.kept, &of_kept, wide(of_sorted)), out);
+            narrow(&self.back(&passed.kept, &of_kept, wide(of_sorted)), out);
         });
         gradient
     }
 
-    /// How much of each value of `values` `[rows, width]` ends at the ranks from `first` on, and below.
+    /// For each row of `values` `[rows, width]` how much of each value ends at the ranks from `first` on (`above`), and how much below
+    /// (`below`, which is 1 − above but for rounding) goes to `judge(row, above, below, gradient)`, which returns a number and writes its
+    /// gradient by `above`, less that by `below`. The sum of the numbers, and its gradient by the values.
     ///
     /// # Panics
     /// When the values are no whole rows.
-    pub fn above<T: Real>(&self, values: &[T], first: usize) -> Above<T> {
+    pub fn judge_above<T: Real>(
+        &self,
+        values: &[T],
+        first: usize,
+        judge: impl Fn(usize, &[f64], &[f64], &mut [f64]) -> f64 + Sync,
+    ) -> (f64, Vec<T>) {
         let n = self.width;
         assert!(values.len().is_multiple_of(n), "rows of {n} values");
-        let (mut above, mut below) = (vec![T::ZERO; values.len()], vec![T::ZERO; values.len()]);
-        above.par_chunks_mut(n).zip(below.par_chunks_mut(n)).zip(values.par_chunks(n)).for_each(|((above, below), row)| {
-            let passed = self.pass(row.iter().map(|v| v.to_f64()));
-            let [mut high, mut low] =
-                [true, false].map(|high| (0..n).map(|r| f64::from(u8::from((r >= first) == high))).collect::<Vec<_>>());
-            for (c, &(stays, _)) in self.comparators().rev().zip(passed.kept.iter().rev()) {
-                mix(&mut high, c, stays);
-                mix(&mut low, c, stays);
-            }
-            narrow(&high, above);
-            narrow(&low, below);
-        });
-        Above { above, below }
-    }
-
-    /// The gradient of `values` from that of [`Above::above`] less that of [`Above::below`].
-    ///
-    /// # Panics
-    /// When lengths do not fit.
-    pub fn above_gradient<T: Real>(&self, values: &[T], first: usize, of_above: &[T]) -> Vec<T> {
-        let n = self.width;
-        assert!(values.len().is_multiple_of(n) && of_above.len() == values.len(), "gradients of rows of {n} values");
-        let mut gradient = vec![T::ZERO; values.len()];
-        gradient.par_chunks_mut(n).zip(values.par_chunks(n)).zip(of_above.par_chunks(n)).for_each(|((out, row), of_above)| {
-            let passed = self.pass(row.iter().map(|v| v.to_f64()));
+        let (mut numbers, mut gradient) = (vec![0.0; values.len() / n], vec![T::ZERO; values.len()]);
+        let rows = gradient.par_chunks_mut(n).zip(values.par_chunks(n)).zip(&mut numbers).with_min_len(8).enumerate();
+        rows.for_each(|(row, ((out, values), number))| {
+            let passed = self.pass(values.iter().map(|v| v.to_f64()));
             // What the layers from each comparator on make of the ranks …
-            let mut q: Vec<f64> = (0..n).map(|r| f64::from(u8::from(r >= first))).collect();
+            let upper = |high: bool| (0..n).map(|r| f64::from(u8::from((r >= first) == high))).collect::<Vec<f64>>();
+            let (mut above, mut below) = (upper(true), upper(false));
             let mut of_kept = vec![0.0; passed.kept.len()];
-            for (k, c) in self.comparators().enumerate().collect::<Vec<_>>().into_iter().rev() {
-                of_kept[k] = q[c.a] - q[c.b];
-                mix(&mut q, c, passed.kept[k].0);
+            for ((c, &Kept { stays, .. }), of_kept) in self.comparators.iter().zip(&passed.kept).zip(&mut of_kept).rev() {
+                *of_kept = above[c.a] - above[c.b];
+                mix(&mut above, c, stays);
+                mix(&mut below, c, stays);
             }
+            let mut h = vec![0.0; n];
+            *number = judge(row, &above, &below, &mut h);
             // … and what those before it make of the gradient.
-            let mut h: Vec<f64> = of_above.iter().map(|g| g.to_f64()).collect();
-            for (k, c) in self.comparators().enumerate() {
-                of_kept[k] *= h[c.a] - h[c.b];
-                mix(&mut h, c, passed.kept[k].0);
+            for ((c, &Kept { stays, .. }), of_kept) in self.comparators.iter().zip(&passed.kept).zip(&mut of_kept) {
+                *of_kept *= h[c.a] - h[c.b];
+                mix(&mut h, c, stays);
             }
-            narrow(&self.back(row.iter().map(|v| v.to_f64()), &passed.kept, &of_kept, vec![0.0; n]), out);
+            narrow(&self.back(&passed.kept, &of_kept, vec![0.0; n]), out);
         });
-        gradient
+        (numbers.iter().sum(), gradient)
     }
 }
 
@@ -283,23 +263,24 @@ fn narrow<T: Real>(from: &[f64], to: &mut [T]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to = T::from_f64(*from));
 }
 
-fn odd_even(layer: usize, width: usize) -> Vec<Comparator> {
-    (layer % 2..width - 1).step_by(2).map(|a| Comparator { a, b: a + 1, descending: false }).collect()
+fn odd_even(width: usize) -> Vec<Comparator> {
+    let layer = |layer: usize| (layer % 2..width - 1).step_by(2).map(|a| Comparator { a, b: a + 1, descending: false });
+    (0..width).flat_map(layer).collect()
 }
 
-fn bitonic(width: usize) -> Vec<Vec<Comparator>> {
+fn bitonic(width: usize) -> Vec<Comparator> {
     let blocks = width.next_power_of_two().trailing_zeros();
     let (wires, absent) = (1_usize << blocks, (1_usize << blocks) - width);
-    let mut layers = Vec::new();
+    let mut comparators = Vec::new();
     for block in 0..blocks {
         for layer in 0..=block {
             let apart = 1_usize << (block - layer);
             let first = (0..wires).filter(|wire| wire & apart == 0 && *wire >= absent);
             let pair = |wire: usize| Comparator { a: wire - absent, b: wire + apart - absent, descending: (wire >> (block + 1)) % 2 == 1 };
-            layers.push(first.map(pair).collect());
+            comparators.extend(first.map(pair));
         }
     }
-    layers
+    comparators
 }
 
 #[cfg(test)]
@@ -312,6 +293,26 @@ mod tests {
 
     fn wave(len: usize, step: f64) -> Vec<f64> {
         (0..len).map(|i| (i as f64 * step + step).sin()).collect()
+    }
+
+    /// Above and below by row.
+    fn split<T: Real>(sorter: &Sorter, values: &[T], first: usize) -> (Vec<f64>, Vec<f64>) {
+        let both = std::sync::Mutex::new(std::collections::BTreeMap::new());
+        sorter.judge_above(values, first, |row, above, below, _| {
+            both.lock().unwrap().insert(row, (above.to_vec(), below.to_vec()));
+            0.0
+        });
+        let (above, below): (Vec<_>, Vec<_>) = both.into_inner().unwrap().into_values().unzip();
+        (above.concat(), below.concat())
+    }
+
+    /// The gradient of Σ above · weights.
+    fn of_sum(sorter: &Sorter, values: &[f64], first: usize, weights: &[f64]) -> Vec<f64> {
+        let judge = |_: usize, _: &[f64], _: &[f64], gradient: &mut [f64]| {
+            gradient.copy_from_slice(weights);
+            0.0
+        };
+        sorter.judge_above(values, first, judge).1
     }
 
     fn each(widths: &[usize], test: impl Fn(&Sorter, &str)) {
@@ -342,10 +343,10 @@ mod tests {
                     assert!((at - sorted[row * n + r]).abs() < 1e-12, "{name}: rank {r}");
                 }
                 for first in [1, n / 2, n - 1] {
-                    let found = sorter.above(values, first);
+                    let (above_of, below_of) = split(sorter, values, first);
                     for i in 0..n {
                         let above: f64 = x[i * n + first..(i + 1) * n].iter().sum();
-                        assert!((found.above[i] - above).abs() < 1e-12 && (found.above[i] + found.below[i] - 1.0).abs() < 1e-12, "{name}");
+                        assert!((above_of[i] - above).abs() < 1e-12 && (above_of[i] + below_of[i] - 1.0).abs() < 1e-12, "{name}");
                     }
                 }
             }
@@ -363,9 +364,9 @@ mod tests {
                 let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
                 dot(&sorted, &g_sorted) + dot(&x, &g_x)
             };
-            let upper = |values: &[f64]| sorter.above(values, n / 2).above.iter().zip(&g_above).map(|(a, b)| a * b).sum::<f64>();
+            let upper = |values: &[f64]| split(sorter, values, n / 2).0.iter().zip(&g_above).map(|(a, b)| a * b).sum::<f64>();
             let ours = sorter.sort_gradient(&values, &g_sorted, &g_x);
-            let of_above = sorter.above_gradient(&values, n / 2, &g_above);
+            let of_above = of_sum(sorter, &values, n / 2, &g_above);
             for k in 0..n {
                 let at = |f: &dyn Fn(&[f64]) -> f64, by: f64| {
                     let mut moved = values.clone();
@@ -386,14 +387,14 @@ mod tests {
             for width in [2, 3, 4, 31, 64, 100, 1000, 1024] {
                 let values: Vec<f64> = (0..width).map(|i| ((i * 7919) % width) as f64 + (i / width) as f64).collect();
                 let sorter = Sorter::new(network, Certainty::Logistic, 1e4, width);
-                let sorted = sorter.above(&values, width / 2);
+                let sorted = split(&sorter, &values, width / 2).0;
                 let mut order = values.clone();
                 order.sort_by(f64::total_cmp);
-                for (value, above) in values.iter().zip(&sorted.above) {
+                for (value, above) in values.iter().zip(&sorted) {
                     let expected = f64::from(u8::from(*value >= order[width / 2]));
                     assert!((above - expected).abs() < 1e-9, "{network:?}, {width} values");
                 }
-                let gradient = sorter.above_gradient(&values, width / 2, &vec![1.0; width]);
+                let gradient = of_sum(&sorter, &values, width / 2, &vec![1.0; width]);
                 assert!(gradient.iter().all(|g| g.abs() < 1e-9), "the sum of all is the number of ranks");
             }
             let (sorted, _) = Sorter::new(network, Certainty::Logistic, 1e4, 6).sort(&[3.0, 1.0, 2.0, 6.0, 5.0, 4.0]);
@@ -409,8 +410,8 @@ mod tests {
             assert!(sorted.iter().all(|v: &f64| (v - 0.3).abs() < 1e-15) && x.iter().all(|v| (0.0..=1.0).contains(v)), "{name}");
             let values = wave(n, 0.9);
             let narrow: Vec<f32> = values.iter().map(|&v| v as f32).collect();
-            let (wide, thin) = (sorter.above(&values, 1).above, sorter.above(&narrow, 1).above);
-            assert!(wide.iter().zip(&thin).all(|(a, b)| (a - f64::from(*b)).abs() < 1e-5), "{name}");
+            let (wide, thin) = (split(sorter, &values, 1).0, split(sorter, &narrow, 1).0);
+            assert!(wide.iter().zip(&thin).all(|(a, b)| (a - b).abs() < 1e-5), "{name}");
         });
     }
 }

@@ -7,6 +7,7 @@ use burn::module::{Module, Param};
 use burn::nn::{LayerNormConfig, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor};
+use foils::losses::groco::GroupOrdering;
 use foils::losses::{InfoNce, MocoInfoNce, NtXent};
 use foils::models::image::{Body, ImageEncoder};
 use foils::models::{self, LoadOptions, LoraSettings, MomentumCopy};
@@ -68,6 +69,22 @@ fn main() {
     if wanted("minilm-encode") {
         minilm_encode();
     }
+    if wanted("group-ordering") {
+        group_ordering(&device);
+    }
+}
+
+/// GroCo's loss of 128 anchors with 10 positives and 10 negatives each, and its gradients.
+fn group_ordering(device: &Device) {
+    let scores = [(); 2].map(|()| Tensor::<2>::random([128, 10], Distribution::Uniform(-1.0, 1.0), device));
+    let loss = GroupOrdering::default();
+    let mut step = move || {
+        let [positives, negatives] = scores.clone().map(Tensor::require_grad);
+        let value = loss.forward(positives.clone(), negatives.clone()).expect("finite scores");
+        let gradients = value.backward();
+        (positives.grad(&gradients), negatives.grad(&gradients))
+    };
+    rayon::scope(|_| measure("group-ordering", 301, "", &mut step));
 }
 
 /// The registered encoder on 1,000 texts of 3 to 180 words, tokenising included.

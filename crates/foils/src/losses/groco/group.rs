@@ -77,17 +77,19 @@ impl GroupOrdering {
     /// The value, and the gradient of rows of k ascending negatives and p ascending positives.
     fn loss(&self, sorted: &[f64], p: usize, k: usize) -> Result<(f64, Vec<f64>)> {
         let sorter = self.network.of_width(p + k)?;
-        let found = sorter.above(sorted, k);
         let entries = sorted.len() as f64;
-        let (mut value, mut of_above) = (0.0, Vec::with_capacity(sorted.len()));
-        for (at, (&above, &below)) in found.above.iter().zip(&found.below).enumerate() {
-            let target = if at % (p + k) < k { 0.0 } else { 1.0 };
-            let (upper, by_above) = binary_cross_entropy(above, target);
-            let (lower, by_below) = binary_cross_entropy(below, 1.0 - target);
-            value += 0.5 * (upper + lower);
-            of_above.push(0.5 * (by_above - by_below) / entries);
-        }
-        Ok((value / entries, sorter.above_gradient(sorted, k, &of_above)))
+        let judge = |_: usize, above: &[f64], below: &[f64], gradient: &mut [f64]| {
+            let mut value = 0.0;
+            for (at, ((&above, &below), gradient)) in above.iter().zip(below).zip(gradient).enumerate() {
+                let target = if at < k { 0.0 } else { 1.0 };
+                let (upper, by_above) = binary_cross_entropy(above, target);
+                let (lower, by_below) = binary_cross_entropy(below, 1.0 - target);
+                value += 0.5 * (upper + lower) / entries;
+                *gradient = 0.5 * (by_above - by_below) / entries;
+            }
+            value
+        };
+        Ok(sorter.judge_above(sorted, k, judge))
     }
 
     pub(super) fn describe(&self) -> String {
