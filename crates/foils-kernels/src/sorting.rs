@@ -20,9 +20,9 @@ pub enum Network {
     Bitonic,
 }
 
-/// How sure a comparator is of v = steepness · (b − a).
+/// How sure a comparator is of v = steepness · (b − a): the distribution function α of this.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Certainty {
+pub enum Distribution {
     /// ½ + atan(v)/π.
     Cauchy,
     /// 1/(1 + e^−v).
@@ -38,7 +38,7 @@ pub enum Certainty {
     Optimal,
 }
 
-impl Certainty {
+impl Distribution {
     /// α and its derivative by b − a.
     fn of(self, difference: f64, steepness: f64) -> (f64, f64) {
         let v = steepness * difference;
@@ -74,10 +74,13 @@ impl Certainty {
 
 /// Two wires; the smaller value goes to the first of them unless it is `descending`.
 #[derive(Clone, Copy, Debug)]
-struct Comparator {
-    a: usize,
-    b: usize,
-    descending: bool,
+pub struct Comparator {
+    /// The first wire.
+    pub a: usize,
+    /// The second wire.
+    pub b: usize,
+    /// Whether the smaller value goes to the second.
+    pub descending: bool,
 }
 
 /// A network for rows of one length.
@@ -86,7 +89,7 @@ pub struct Sorter {
     width: usize,
     /// Layer after layer.
     comparators: Vec<Comparator>,
-    certainty: Certainty,
+    distribution: Distribution,
     steepness: f64,
 }
 
@@ -114,14 +117,14 @@ impl Sorter {
     ///
     /// # Panics
     /// When `width` is below 2, or `steepness` not a finite number above 0.
-    pub fn new(network: Network, certainty: Certainty, steepness: f64, width: usize) -> Self {
+    pub fn new(network: Network, distribution: Distribution, steepness: f64, width: usize) -> Self {
         assert!(width >= 2, "{width} values need no sorting");
         assert!(steepness.is_finite() && steepness > 0.0, "steepness {steepness}");
         let comparators = match network {
             Network::OddEven => odd_even(width),
             Network::Bitonic => bitonic(width),
         };
-        Self { width, comparators, certainty, steepness }
+        Self { width, comparators, distribution, steepness }
     }
 
     /// Values in a row.
@@ -129,12 +132,17 @@ impl Sorter {
         self.width
     }
 
+    /// The comparators, layer after layer.
+    pub fn comparators(&self) -> &[Comparator] {
+        &self.comparators
+    }
+
     fn pass(&self, row: impl Iterator<Item = f64>) -> Passed {
         let mut x: Vec<f64> = row.collect();
         let mut kept = Vec::with_capacity(self.comparators.len());
         for c in &self.comparators {
             let (a, b) = (x[c.a], x[c.b]);
-            let (alpha, slope) = self.certainty.of(b - a, self.steepness);
+            let (alpha, slope) = self.distribution.of(b - a, self.steepness);
             let (stays, slope) = if c.descending { (1.0 - alpha, -slope) } else { (alpha, slope) };
             x[c.a] = stays * a + (1.0 - stays) * b;
             x[c.b] = (1.0 - stays) * a + stays * b;
@@ -287,8 +295,13 @@ fn bitonic(width: usize) -> Vec<Comparator> {
 mod tests {
     use super::*;
 
-    const CERTAINTIES: [Certainty; 5] =
-        [Certainty::Cauchy, Certainty::Logistic, Certainty::LogisticPhi { lambda: 0.25 }, Certainty::Reciprocal, Certainty::Optimal];
+    const DISTRIBUTIONS: [Distribution; 5] = [
+        Distribution::Cauchy,
+        Distribution::Logistic,
+        Distribution::LogisticPhi { lambda: 0.25 },
+        Distribution::Reciprocal,
+        Distribution::Optimal,
+    ];
     const NETWORKS: [Network; 2] = [Network::OddEven, Network::Bitonic];
 
     fn wave(len: usize, step: f64) -> Vec<f64> {
@@ -318,10 +331,10 @@ mod tests {
     fn each(widths: &[usize], test: impl Fn(&Sorter, &str)) {
         for &width in widths {
             for network in NETWORKS {
-                for certainty in CERTAINTIES {
+                for distribution in DISTRIBUTIONS {
                     for steepness in [0.7, 20.0] {
-                        let name = format!("{network:?} {certainty:?} {width} {steepness}");
-                        test(&Sorter::new(network, certainty, steepness, width), &name);
+                        let name = format!("{network:?} {distribution:?} {width} {steepness}");
+                        test(&Sorter::new(network, distribution, steepness, width), &name);
                     }
                 }
             }
@@ -386,7 +399,7 @@ mod tests {
         for network in NETWORKS {
             for width in [2, 3, 4, 31, 64, 100, 1000, 1024] {
                 let values: Vec<f64> = (0..width).map(|i| ((i * 7919) % width) as f64 + (i / width) as f64).collect();
-                let sorter = Sorter::new(network, Certainty::Logistic, 1e4, width);
+                let sorter = Sorter::new(network, Distribution::Logistic, 1e4, width);
                 let sorted = split(&sorter, &values, width / 2).0;
                 let mut order = values.clone();
                 order.sort_by(f64::total_cmp);
@@ -397,7 +410,7 @@ mod tests {
                 let gradient = of_sum(&sorter, &values, width / 2, &vec![1.0; width]);
                 assert!(gradient.iter().all(|g| g.abs() < 1e-9), "the sum of all is the number of ranks");
             }
-            let (sorted, _) = Sorter::new(network, Certainty::Logistic, 1e4, 6).sort(&[3.0, 1.0, 2.0, 6.0, 5.0, 4.0]);
+            let (sorted, _) = Sorter::new(network, Distribution::Logistic, 1e4, 6).sort(&[3.0, 1.0, 2.0, 6.0, 5.0, 4.0]);
             assert!(sorted.iter().zip(1..).all(|(v, r)| (v - f64::from(r)).abs() < 1e-9), "{network:?}: {sorted:?}");
         }
     }

@@ -14,7 +14,8 @@ pub(crate) mod gaussian;
 use crate::study::{Baseline, Better, Claim, Context, Outcome, Study};
 use density::{HeldOut, Objective, Training};
 use foils::data::images::Images;
-use foils::data::{Pca, registry};
+use foils::data::registry;
+use foils::diagnostics::PrincipalAxes;
 use foils::losses::energy::estimate_partition;
 use foils::metrics::auroc;
 use foils::{Error, Result, seed};
@@ -296,10 +297,10 @@ impl Digits {
     fn codes(&self, dim: usize) -> Result<Codes> {
         let pixels = |images: &Images| images.batch(&(0..images.len() as u32).collect::<Vec<_>>());
         let train = pixels(&self.train)?;
-        let pca = Pca::fit(&train, self.train.shape().iter().product(), dim)?;
-        let white = |images: &Images| pca.whiten(&pixels(images)?);
-        let (validation, test) = (white(&self.validation)?, white(&self.test)?);
-        Ok(Codes { dim, test_labels: self.test.labels().to_vec(), train: pca.whiten(&train)?, validation, test })
+        let axes = PrincipalAxes::of(&train, self.train.shape().iter().product(), dim)?;
+        let white = |pixels: &[f32]| -> Result<Vec<f32>> { Ok(axes.whiten(pixels)?.into_iter().map(|v| v as f32).collect()) };
+        let (validation, test) = (white(&pixels(&self.validation)?)?, white(&pixels(&self.test)?)?);
+        Ok(Codes { dim, test_labels: self.test.labels().to_vec(), train: white(&train)?, validation, test })
     }
 
     /// The digits below 5 to train on, all to be tested on.
@@ -331,7 +332,7 @@ mod tests {
     /// The whole recipe on little data; fetches 5 MB the first time.
     #[test]
     fn the_recipe_runs() {
-        let report = STUDY.reproduce(1, Budget::Quick, DeviceName::Cpu).unwrap();
+        let report = STUDY.reproduce(1..2, Budget::Quick, DeviceName::Cpu).unwrap();
         assert!(report.must_hold, "{:?}", report.runs[0].outcome.checks);
         assert_eq!(report.claims.len(), STUDY.claims.len());
         let of = |name: &str| report.summary.iter().find(|s| s.name == name).unwrap().mean;

@@ -3,7 +3,7 @@
 use super::autodiff::{array, constant, leaf, loss_and_gradients};
 use super::{Array, Case, Function, Outputs};
 use burn::tensor::Tensor;
-use foils::losses::amcl::{AmclBarlowTwins, AmclMoco, AmclNtXent, TemperatureWeights, temperature_regularizer};
+use foils::losses::amcl::{Amcl, AmclBarlowTwins, TemperatureWeights, temperature_regularizer};
 use foils::{Error, Result};
 
 /// Function name → adapter.
@@ -52,18 +52,18 @@ fn regularizer(case: &Case) -> Result<Outputs> {
 }
 
 fn nt_xent(case: &Case) -> Result<Outputs> {
-    let loss = AmclNtXent::new(case.param("beta")?)?.mode(case.param("negative_mode")?).normalize(case.param("normalize")?);
+    let loss = Amcl::new(case.param("beta")?)?.mode(case.param("negative_mode")?).normalize(case.param("normalize")?);
     let (z1, z2, tau) = (leaf(case, "z1")?, leaf(case, "z2")?, leaf(case, "tau")?);
     loss_and_gradients(loss.forward(z1.clone(), z2.clone(), tau.clone())?, &[("z1", &z1), ("z2", &z2), ("tau", &tau)])
 }
 
 fn moco(case: &Case) -> Result<Outputs> {
-    let loss = AmclMoco::new(case.param("beta")?)?.mode(case.param("negative_mode")?).normalize(case.param("normalize")?);
+    let loss = Amcl::new(case.param("beta")?)?.mode(case.param("negative_mode")?).normalize(case.param("normalize")?);
     let (query, tau_neg) = (leaf(case, "query")?, leaf(case, "tau_neg")?);
     let tau_pos = leaf::<2>(case, "tau_pos")?;
     let (key, queue) = (constant(case, "key")?, constant(case, "queue")?);
     // A graph is walked once.
-    let value = || loss.forward(query.clone(), Tensor::clone(&key), Tensor::clone(&queue), tau_pos.clone(), tau_neg.clone());
+    let value = || loss.forward_queue(query.clone(), Tensor::clone(&key), Tensor::clone(&queue), tau_pos.clone(), tau_neg.clone());
     let of_positive = tau_pos.grad(&value()?.backward()).ok_or_else(|| Error::invalid("a gradient is missing"))?;
     Ok(loss_and_gradients(value()?, &[("query", &query), ("tau_neg", &tau_neg)])?.with("grad_tau_pos", array(of_positive)))
 }

@@ -20,8 +20,15 @@ fn network(case: &Case) -> Result<SortingNetwork> {
         "bitonic" => Network::Bitonic,
         other => return Err(Error::invalid(format!("there is no network `{other}`; there are odd_even and bitonic"))),
     };
-    SortingNetwork::new(network, case.param::<Distribution>("distribution")?, case.param("steepness")?)?
-        .art_lambda(case.param("art_lambda")?)
+    let distribution = match case.param::<String>("distribution")?.as_str() {
+        "cauchy" => Distribution::Cauchy,
+        "logistic" => Distribution::Logistic,
+        "logistic_phi" => Distribution::LogisticPhi { lambda: case.param("art_lambda")? },
+        "reciprocal" => Distribution::Reciprocal,
+        "optimal" => Distribution::Optimal,
+        other => return Err(Error::invalid(format!("there is no distribution `{other}`"))),
+    };
+    SortingNetwork::new(network, distribution, case.param("steepness")?)
 }
 
 fn differentiable_sort(case: &Case) -> Result<Outputs> {

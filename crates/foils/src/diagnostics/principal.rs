@@ -1,4 +1,4 @@
-//! Principal axes, to draw embeddings on paper.
+//! Principal axes, to draw embeddings on paper, and to put rows of many numbers into a few that are uncorrelated.
 
 use crate::{Error, Result, check};
 use foils_kernels::{Real, product_threaded};
@@ -9,6 +9,7 @@ pub struct PrincipalAxes {
     mean: Vec<f64>,
     /// `[axes, dim]`, orthonormal.
     axes: Vec<f64>,
+    variances: Vec<f64>,
     shares: Vec<f64>,
 }
 
@@ -33,10 +34,12 @@ impl PrincipalAxes {
         let mut covariance = vec![0.0; dim * dim];
         product_threaded(&mut covariance, (dim, dim, n), &centred, (1, dim), &centred, (dim, 1), false, 1.0 / n as f64);
         let total: f64 = (0..dim).map(|i| covariance[i * dim + i]).sum();
-        let mut found = Self { mean, axes: Vec::with_capacity(axes * dim), shares: Vec::with_capacity(axes) };
+        let mut found =
+            Self { mean, axes: Vec::with_capacity(axes * dim), variances: Vec::with_capacity(axes), shares: Vec::with_capacity(axes) };
         for _ in 0..axes {
             let (axis, variance) = found.next(&covariance);
             found.axes.extend(axis);
+            found.variances.push(variance);
             found.shares.push(if total > 0.0 { variance / total } else { 0.0 });
         }
         Ok(found)
@@ -45,6 +48,11 @@ impl PrincipalAxes {
     /// The share of all variance that each axis carries, largest first.
     pub fn shares(&self) -> &[f64] {
         &self.shares
+    }
+
+    /// The variance along each axis (with n), largest first.
+    pub fn variances(&self) -> &[f64] {
+        &self.variances
     }
 
     /// Coordinates of `rows` `[m, dim]` along the axes: `[m, axes]`.
@@ -59,6 +67,24 @@ impl PrincipalAxes {
         check::slice("rows", rows, dim, false)?;
         let along = |row: &[T], axis: &[f64]| row.iter().zip(&self.mean).zip(axis).map(|((v, m), a)| (v.to_f64() - m) * a).sum();
         Ok(rows.chunks_exact(dim).flat_map(|row| self.axes.chunks_exact(dim).map(move |axis| along(row, axis))).collect())
+    }
+
+    /// [`PrincipalAxes::project`], each coordinate divided by its standard deviation: of the rows that the axes were made of they have mean 0
+    /// and variance 1.
+    ///
+    /// # Errors
+    /// As [`PrincipalAxes::project`], and when the rows varied in fewer directions than there are axes.
+    pub fn whiten<T: Real>(&self, rows: &[T]) -> Result<Vec<f64>> {
+        let most = self.variances[0];
+        if let Some(at) = self.variances.iter().position(|v| *v <= 1e-12 * most || *v == 0.0) {
+            let asked = self.variances.len();
+            return Err(Error::invalid(format!("{asked} axes asked for, but the rows vary in {at} directions only")));
+        }
+        let mut points = self.project(rows)?;
+        for point in points.chunks_exact_mut(self.variances.len()) {
+            point.iter_mut().zip(&self.variances).for_each(|(p, v)| *p /= v.sqrt());
+        }
+        Ok(points)
     }
 
     /// The axis of most variance at a right angle to those there are, and its variance.
@@ -130,6 +156,12 @@ mod tests {
             assert!(dot(axis, planted).abs() > 0.999, "{axis:?}");
         }
         assert!((found.shares[0] - 25.0 / 29.05).abs() < 0.02 && (found.shares[1] - 4.0 / 29.05).abs() < 0.02, "{:?}", found.shares);
+        let white = found.whiten(&rows).unwrap();
+        let moment = |f: fn(f64, f64) -> f64| white.chunks(2).map(|r| f(r[0], r[1])).sum::<f64>() / n as f64;
+        assert!(moment(|a, _| a).abs() < 1e-9 && moment(|_, b| b).abs() < 1e-9);
+        assert!(
+            (moment(|a, _| a * a) - 1.0).abs() < 1e-9 && (moment(|_, b| b * b) - 1.0).abs() < 1e-9 && moment(|a, b| a * b).abs() < 1e-6
+        );
         let points = found.project(&rows).unwrap();
         let variance = points.chunks(2).map(|p| p[0] * p[0]).sum::<f64>() / n as f64;
         assert!((variance - 25.0).abs() < 2.0 && points.iter().sum::<f64>().abs() < 1e-6 * n as f64);
@@ -156,6 +188,9 @@ mod tests {
     fn rows_that_coincide_have_axes_and_bad_input_is_refused() {
         let same = PrincipalAxes::of(&[1.0, 2.0, 1.0, 2.0], 2, 2).unwrap();
         assert_eq!((same.shares(), same.project(&[1.0, 2.0]).unwrap()), ([0.0, 0.0].as_slice(), vec![0.0, 0.0]));
+        assert!(same.whiten(&[1.0, 2.0]).unwrap_err().to_string().contains("in 0 directions only"));
+        let line = PrincipalAxes::of(&[1.0, 1.0, 2.0, 2.0, 4.0, 4.0], 2, 2).unwrap();
+        assert!(line.whiten(&[1.0, 2.0]).unwrap_err().to_string().contains("in 1 directions only") && line.project(&[1.0]).is_err());
         let says = |result: Result<PrincipalAxes>, word: &str| assert!(result.unwrap_err().to_string().contains(word));
         says(PrincipalAxes::of(&[1.0, 2.0, 3.0], 2, 1), "3 values are not two or more rows of 2");
         says(PrincipalAxes::of(&[1.0, 2.0, 3.0, 4.0], 2, 3), "3 axes asked for");

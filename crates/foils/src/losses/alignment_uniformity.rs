@@ -3,7 +3,7 @@
 use super::setters::setters;
 use super::{Alignment, Options, RankingLoss, Similarity, Targets, Uniformity};
 use crate::{Result, check};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
 /// Alignment of anchors and their positives plus the weighted uniformity of anchors and of candidates (Wang and Isola's objective;
 /// baselines-contrastive, 6): mean_i ‖a_i − p_i‖² + weight · ½ (U(anchors) + U(candidates)), U = log mean_{i<j} exp(−t ‖x_i − x_j‖²).
@@ -36,9 +36,7 @@ impl RankingLoss for AlignmentUniformity {
         targets.refuse_weights("uniformity")?;
         let alignment = Alignment::new(2.0)?.normalize(self.normalize).options(self.options);
         let uniformity = Uniformity::new(self.t)?.normalize(self.normalize).options(self.options);
-        let positive: Vec<i64> = targets.positive.iter().map(|&p| p.into()).collect();
-        let positive = Tensor::<1, Int>::from_data(positive.as_slice(), &candidates.device().without_autodiff());
-        let pulled = alignment.forward(anchors.clone(), candidates.clone().select(0, positive))?;
+        let pulled = alignment.forward(anchors.clone(), targets.positives_of(&candidates))?;
         let pushed = uniformity.forward(anchors)? + uniformity.forward(candidates)?;
         Ok(pulled + pushed.mul_scalar(0.5 * self.weight))
     }

@@ -2,7 +2,7 @@
 
 use super::{RankingLoss, Targets};
 use crate::{Error, Result, check};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
 /// Barlow Twins (baselines-contrastive, 7): ẑ = (z − mean)/√(biased variance + ε) by dimension over the batch, C = ẑ1ᵀẑ2/n,
 /// L = Σ_l (C_ll − 1)² + λ Σ_{l≠m} C_lm². The gradient flows through the batch statistics.
@@ -83,9 +83,8 @@ impl RankingLoss for BarlowTwins {
         if let Some(candidate) = own.iter().position(|own| !own) {
             return Err(Error::invalid(format!("candidate {candidate} is no anchor's positive: Barlow Twins has no place for negatives")));
         }
-        let positive: Vec<i64> = targets.positive.iter().map(|&p| p.into()).collect();
-        let positive = Tensor::<1, Int>::from_data(positive.as_slice(), &candidates.device().without_autodiff());
-        Ok(BarlowTwins::forward(self, anchors, candidates.select(0, positive))?.loss)
+        let positives = targets.positives_of(&candidates);
+        Ok(BarlowTwins::forward(self, anchors, positives)?.loss)
     }
 
     fn takes_negatives(&self) -> bool {

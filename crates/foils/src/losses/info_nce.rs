@@ -3,7 +3,7 @@
 use super::contrast::{Contrast, Ragged};
 use super::{Options, RankingLoss, Similarity, Targets};
 use crate::{Error, Result, check};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use std::collections::{HashMap, HashSet};
 
 /// InfoNCE (baselines-contrastive, 1): s_ij = ⟨a_i, b_j⟩/τ, L = mean_i [ −s_ii + log Σ_j exp s_ij ]; symmetric: the average with
@@ -73,8 +73,7 @@ impl InfoNce {
         if there.is_fused(&anchors.1) && targets.positive.iter().collect::<HashSet<_>>().len() == n {
             return Ok(Contrast { both_directions: true, ..there }.forward(anchors, candidates)?.loss);
         }
-        let own = Tensor::<1, Int>::from_data(TensorData::new(targets.positive.clone(), [n]), &candidates.1.device());
-        let turned = ("positives", candidates.1.clone().select(0, own));
+        let turned = ("positives", targets.positives_of(&candidates.1));
         let positives = Ragged::new((0..n as u32).map(|i| [i]));
         let back = Contrast { positives, excluded: Ragged::new(reversed(targets)), ..there.clone() };
         let there = there.forward(anchors.clone(), candidates)?.loss;

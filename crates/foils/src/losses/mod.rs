@@ -57,8 +57,8 @@ pub use triplet::{Distance, TripletMargin};
 pub use uniformity::Uniformity;
 pub use unpg::{Unpg, UnpgOutput};
 
-use crate::{Error, Result};
-use burn::tensor::Tensor;
+use crate::{Error, Result, weighting};
+use burn::tensor::{Int, Tensor};
 
 /// Which candidate is right for which anchor, and which must not count against it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -107,6 +107,24 @@ impl Targets {
             }
             None => Ok(()),
         }
+    }
+
+    /// The anchors' positives among `candidates`, `[n, d]`; in the graph.
+    pub(crate) fn positives_of(&self, candidates: &Tensor<2>) -> Tensor<2> {
+        let rows: Vec<i64> = self.positive.iter().map(|&p| p.into()).collect();
+        candidates.clone().select(0, Tensor::<1, Int>::from_data(rows.as_slice(), &candidates.device().without_autodiff()))
+    }
+
+    /// For each anchor the candidates, of `m`, that are negatives for it, ascending.
+    pub(crate) fn negatives(&self, m: usize) -> Result<Vec<Vec<usize>>> {
+        let of_anchor = |(i, &positive): (usize, &u32)| {
+            let found = weighting::negatives(m, positive, self.excluded.get(i).map_or(&[], Vec::as_slice))?;
+            if found.is_empty() {
+                return Err(Error::invalid(format!("anchor {i} has no negatives: every candidate is its positive or excluded")));
+            }
+            Ok(found)
+        };
+        self.positive.iter().enumerate().map(of_anchor).collect()
     }
 
     /// For a loss that has no place for them.

@@ -4,7 +4,7 @@ use super::contrast::{Contrast, Ragged};
 use super::two_views::TwoViews;
 use super::{Options, RankingLoss, Similarity, Targets};
 use crate::{Result, check};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
 /// NT-Xent of SimCLR (baselines-contrastive, 2): Z = [z1; z2], s = ZZᵀ/τ without the diagonal,
 /// L = mean over all 2n rows of [ −s_i,p(i) + log Σ_{j≠i} exp s_ij ].
@@ -68,9 +68,7 @@ impl RankingLoss for NtXent {
             bias: (!targets.weights.is_empty()).then(|| (0..2 * n).flat_map(|i| pairs.log_weights(i)).collect()),
             ..Contrast::new(Ragged::new((0..2 * n).map(partners)), self.temperature, self.normalize, self.options)
         };
-        let positive: Vec<i64> = targets.positive.iter().map(|&p| p.into()).collect();
-        let positives =
-            candidates.clone().select(0, Tensor::<1, Int>::from_data(positive.as_slice(), &candidates.device().without_autodiff()));
+        let positives = targets.positives_of(&candidates);
         let rows = Tensor::cat(vec![anchors.clone(), positives], 0);
         Ok(contrast.forward(("anchors and positives", rows), ("candidates", Tensor::cat(vec![anchors, candidates], 0)))?.loss)
     }

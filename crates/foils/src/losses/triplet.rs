@@ -2,8 +2,8 @@
 
 use super::contrast::normalize_rows;
 use super::{Options, RankingLoss, Targets, ZeroRows};
-use crate::{Error, Result, check};
-use burn::tensor::{Bool, Int, Tensor, TensorData, activation};
+use crate::{Result, check};
+use burn::tensor::{Bool, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 /// How far two rows are apart.
@@ -104,26 +104,18 @@ impl RankingLoss for TripletMargin {
         let (n, m) = (anchors.dims()[0], candidates.dims()[0]);
         targets.check(n, m)?;
         targets.refuse_weights("the triplet loss")?;
-        let mut counts = vec![true; n * m];
-        for (i, row) in counts.chunks_exact_mut(m).enumerate() {
-            let out = targets.excluded.get(i).into_iter().flatten().chain([&targets.positive[i]]);
-            out.for_each(|&j| row[j as usize] = false);
-            if !row.contains(&true) {
-                return Err(Error::invalid(format!("anchor {i} has no negatives: every candidate is its positive or excluded")));
-            }
-        }
+        let negatives = targets.negatives(m)?;
         let cosine = self.distance == Distance::Cosine;
         let refuse_zeros = cosine && self.options.zero_rows == ZeroRows::Refuse;
         check::values("anchors", &anchors, refuse_zeros)?;
         check::values("candidates", &candidates, refuse_zeros)?;
         let unit = |x| if cosine { normalize_rows(x) } else { x };
         let (a, c) = (unit(anchors), unit(candidates));
-        let device = a.device().without_autodiff();
-        let positive: Vec<i64> = targets.positive.iter().map(|&p| p.into()).collect();
-        let positives = c.clone().select(0, Tensor::<1, Int>::from_data(positive.as_slice(), &device));
-        let triplets = counts.iter().filter(|counts| **counts).count();
-        let left_out = Tensor::<2, Bool>::from_data(TensorData::new(counts.into_iter().map(|c| !c).collect(), [n, m]), &device);
-        let violation = self.between(a.clone(), positives) - self.among(a, c) + self.margin;
+        let mut left_out = vec![true; n * m];
+        negatives.iter().enumerate().for_each(|(i, row)| row.iter().for_each(|j| left_out[i * m + j] = false));
+        let left_out = Tensor::<2, Bool>::from_data(TensorData::new(left_out, [n, m]), &a.device().without_autodiff());
+        let triplets: usize = negatives.iter().map(Vec::len).sum();
+        let violation = self.between(a.clone(), targets.positives_of(&c)) - self.among(a, c) + self.margin;
         let loss = activation::relu(violation).mask_fill(left_out, 0.0).sum().mul_scalar(1.0 / triplets as f64);
         check::loss(loss.clone().inner().into_scalar())?;
         Ok(loss)

@@ -133,8 +133,8 @@ impl Cancellation {
     }
 }
 
-/// The candidates that are neither the positive nor excluded.
-fn negatives(candidates: usize, positive: u32, excluded: &[u32]) -> Result<Vec<usize>> {
+/// The candidates that are neither the positive nor excluded, ascending.
+pub(crate) fn negatives(candidates: usize, positive: u32, excluded: &[u32]) -> Result<Vec<usize>> {
     let mut is = vec![true; candidates];
     for &j in excluded.iter().chain([&positive]) {
         *is.get_mut(j as usize).ok_or_else(|| Error::invalid(format!("candidate {j} of {candidates}")))? = false;

@@ -4,15 +4,13 @@
 //! rows. What keeps it in check is Ω(τ) = (d/2) ln τ + 1/τ, which comes from the likelihood of a Gaussian of variance τ.
 
 mod barlow_twins;
-mod moco;
-mod nt_xent;
+mod contrast;
 mod temperature;
 #[cfg(test)]
 mod tests;
 
 pub use barlow_twins::AmclBarlowTwins;
-pub use moco::AmclMoco;
-pub use nt_xent::AmclNtXent;
+pub use contrast::Amcl;
 pub use temperature::{AdaptiveTemperature, TemperatureWeights};
 
 use crate::{Error, Result, check};
@@ -88,14 +86,16 @@ fn mask(heads: usize, [rows, columns]: [usize; 2], beside: &Tensor<3>, is: impl 
 
 /// What the negatives add, `[heads, rows, 1]`; `others` marks what is no negative.
 fn negatives(mode: NegativeMode, beta: f64, similarity: Tensor<3>, tau: Tensor<3>, others: Tensor<3, Bool>, dim: usize) -> Tensor<3> {
-    let logits = similarity.clone() / tau.clone() - omega(tau, dim).mul_scalar(beta);
+    let unread = match mode {
+        NegativeMode::Max => first_largest(similarity.clone().inner().mask_fill(others, f64::NEG_INFINITY)).bool_not(),
+        NegativeMode::LogSumExp => others,
+    };
+    let tau = tau.mask_fill(unread.clone(), 1.0);
+    let logits = similarity / tau.clone() - omega(tau, dim).mul_scalar(beta);
     match mode {
-        NegativeMode::Max => {
-            let nearest = first_largest(similarity.inner().mask_fill(others, f64::NEG_INFINITY));
-            logits.mask_fill(nearest.bool_not(), 0.0).sum_dim(2)
-        }
+        NegativeMode::Max => logits.mask_fill(unread, 0.0).sum_dim(2),
         NegativeMode::LogSumExp => {
-            let logits = logits.mask_fill(others, f64::NEG_INFINITY);
+            let logits = logits.mask_fill(unread, f64::NEG_INFINITY);
             let shift = logits.clone().inner().max_dim(2);
             (logits - shift.clone()).exp().sum_dim(2).log() + shift
         }

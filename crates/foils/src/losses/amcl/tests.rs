@@ -25,7 +25,7 @@ fn refused<T>(result: Result<T>, words: &str) {
 fn one_head_one_temperature_and_no_regulariser_are_dcl() {
     let (n, d, t) = (5, 3, 0.2);
     let (z1, z2) = (wave([1, n, d], 0.7), wave([1, n, d], 1.9));
-    let ours = AmclNtXent::new(0.0).unwrap().mode(NegativeMode::LogSumExp);
+    let ours = Amcl::new(0.0).unwrap().mode(NegativeMode::LogSumExp);
     let ours = ours.forward(z1.clone(), z2.clone(), full([1, 2 * n, 2 * n], t)).unwrap().into_scalar::<f64>();
     let dcl = Dcl::new(t).unwrap().symmetric(true).forward(z1.reshape([n, d]), z2.reshape([n, d])).unwrap().into_scalar::<f64>();
     assert!((ours - dcl / 2.0).abs() < 1e-12, "{ours} and {dcl}");
@@ -35,7 +35,7 @@ fn one_head_one_temperature_and_no_regulariser_are_dcl() {
 fn heads_add_up_and_equal_neighbours_count_once() {
     let (z1, z2, tau) = (wave([3, 4, 3], 0.7), wave([3, 4, 3], 1.9), wave([3, 8, 8], 0.3).abs().add_scalar(0.1));
     for mode in [NegativeMode::Max, NegativeMode::LogSumExp] {
-        let loss = AmclNtXent::new(0.1).unwrap().mode(mode);
+        let loss = Amcl::new(0.1).unwrap().mode(mode);
         let all = loss.forward(z1.clone(), z2.clone(), tau.clone()).unwrap().into_scalar::<f64>();
         let one = |c: usize| {
             let of = |x: &Tensor<3>| x.clone().slice(c..c + 1);
@@ -45,7 +45,7 @@ fn heads_add_up_and_equal_neighbours_count_once() {
     }
     // All rows equal: the first other row is the nearest, and no second one has a gradient.
     let tau = full([1, 6, 6], 0.5);
-    let loss = AmclNtXent::new(0.1).unwrap().forward(full([1, 3, 2], 1.0), full([1, 3, 2], 1.0), tau.clone()).unwrap();
+    let loss = Amcl::new(0.1).unwrap().forward(full([1, 3, 2], 1.0), full([1, 3, 2], 1.0), tau.clone()).unwrap();
     let gradient: Vec<f64> = tau.grad(&loss.backward()).unwrap().into_data().iter::<f64>().collect();
     let read: Vec<usize> = (0..6).filter(|j| gradient[*j] != 0.0).collect();
     assert_eq!(read, [1, 3]);
@@ -62,42 +62,91 @@ fn temperatures_of_all_pairs_are_those_of_pairs() {
         let one = network.weights().pairs(row(&a, k / 4), row(&b, k % 4)).unwrap().into_scalar::<f32>();
         assert!((one - tau).abs() < 1e-6 && (0.05..=2.0).contains(tau));
     }
-    // Rows in several blocks, and gradients that reach all weights.
+    // Rows in several blocks.
     let many = network.weights().all_pairs(wave([700, 3], 0.7).cast(DType::F32), wave([900, 3], 1.3).cast(DType::F32)).unwrap();
     assert_eq!(many.dims(), [700, 900]);
     let gradients = many.sum().backward();
     let weights = network.weights();
-    assert!(weights.w1.grad(&gradients).is_some() && weights.b1.grad(&gradients).is_some() && weights.b2.grad(&gradients).is_some());
+    assert!(weights.w1.grad(&gradients).is_some());
+}
+
+/// The gradient of `f` by its only input against central differences.
+fn check_gradient<const D: usize>(x: &Tensor<D>, f: impl Fn(Tensor<D>) -> Tensor<1>) {
+    let values: Vec<f64> = x.clone().inner().into_data().iter::<f64>().collect();
+    let input = tensor(values.clone(), x.dims());
+    let gradient: Vec<f64> = input.grad(&f(input.clone()).backward()).unwrap().into_data().iter::<f64>().collect();
+    for k in 0..values.len() {
+        let at = |h: f64| {
+            let mut moved = values.clone();
+            moved[k] += h;
+            f(tensor(moved, x.dims())).into_scalar::<f64>()
+        };
+        let expected = (at(1e-5) - at(-1e-5)) / 2e-5;
+        assert!((gradient[k] - expected).abs() < 1e-6 * (1.0 + expected.abs()), "entry {k}: {} and {expected}", gradient[k]);
+    }
 }
 
 #[test]
-fn gradients_of_the_barlow_form_are_right() {
-    let (z1, z2, tau) = (wave([2, 5, 3], 0.7), wave([2, 5, 3], 1.9), wave([2, 3, 3], 0.3).abs().add_scalar(0.2));
-    let loss = AmclBarlowTwins::new(0.01, 0.1).unwrap();
-    let tau = tensor(tau.into_data().iter::<f64>().collect(), [2, 3, 3]);
-    let gradients = loss.forward(z1.clone(), z2.clone(), tau.clone()).unwrap().backward();
-    let check = |gradient: Tensor<3>, x: &Tensor<3>, at: &dyn Fn(Tensor<3>) -> f64| {
-        let (gradient, values) = (gradient.into_data(), x.clone().inner().into_data());
-        let (gradient, values): (Vec<f64>, Vec<f64>) = (gradient.iter::<f64>().collect(), values.iter::<f64>().collect());
-        for k in 0..values.len() {
-            let by = |h: f64| {
-                let mut moved = values.clone();
-                moved[k] += h;
-                at(tensor(moved, x.dims()))
-            };
-            assert!((gradient[k] - (by(1e-5) - by(-1e-5)) / 2e-5).abs() < 1e-6 * (1.0 + gradient[k].abs()));
-        }
+fn gradients_are_right() {
+    let (z1, z2, tau) = (wave([2, 4, 3], 0.7), wave([2, 4, 3], 1.9), wave([2, 3, 3], 0.3).abs().add_scalar(0.2));
+    let twins = AmclBarlowTwins::new(0.01, 0.1).unwrap();
+    check_gradient(&z1, |x| twins.forward(x, z2.clone(), tau.clone()).unwrap());
+    check_gradient(&z2, |x| twins.forward(z1.clone(), x, tau.clone()).unwrap());
+    check_gradient(&tau, |x| twins.forward(z1.clone(), z2.clone(), x).unwrap());
+    for mode in [NegativeMode::Max, NegativeMode::LogSumExp] {
+        let loss = Amcl::new(0.1).unwrap().mode(mode);
+        let tau = wave([2, 8, 8], 0.3).abs().add_scalar(0.2);
+        check_gradient(&z1, |x| loss.forward(x, z2.clone(), tau.clone()).unwrap());
+        check_gradient(&z2, |x| loss.forward(z1.clone(), x, tau.clone()).unwrap());
+        check_gradient(&tau, |x| loss.forward(z1.clone(), z2.clone(), x).unwrap());
+        let (queue, own, theirs) =
+            (wave([2, 5, 3], 0.4), wave([2, 4], 0.9).abs().add_scalar(0.2), wave([2, 4, 5], 1.4).abs().add_scalar(0.2));
+        let of = |query: Tensor<3>, own: Tensor<2>, theirs: Tensor<3>| {
+            loss.forward_queue(query, z2.clone(), queue.clone(), own, theirs).unwrap()
+        };
+        check_gradient(&z1, |x| of(x, own.clone(), theirs.clone()));
+        check_gradient(&own, |x| of(z1.clone(), x, theirs.clone()));
+        check_gradient(&theirs, |x| of(z1.clone(), own.clone(), x));
+    }
+}
+
+#[test]
+fn gradients_of_all_pairs_are_right() {
+    let (a, b) = (wave([4, 3], 0.7), wave([5, 3], 1.3));
+    let (w1, b1, w2, b2) = (wave([6, 6], 0.37), wave([6], 0.9), wave([1, 6], 1.7), wave([1], 0.2));
+    let weights = wave([4, 5], 2.1);
+    let of = |a: &Tensor<2>, b: &Tensor<2>, w1: &Tensor<2>, b1: &Tensor<1>, w2: &Tensor<2>, b2: &Tensor<1>| {
+        let network = TemperatureWeights::new(w1.clone(), b1.clone(), w2.clone(), b2.clone(), 0.05, 2.0).unwrap();
+        (network.all_pairs(a.clone(), b.clone()).unwrap() * weights.clone()).sum()
     };
-    check(z1.grad(&gradients).unwrap(), &z1, &|x| loss.forward(x, z2.clone(), tau.clone()).unwrap().into_scalar());
-    check(tau.grad(&gradients).unwrap(), &tau, &|x| loss.forward(z1.clone(), z2.clone(), x).unwrap().into_scalar());
+    check_gradient(&a, |x| of(&x, &b, &w1, &b1, &w2, &b2));
+    check_gradient(&b, |x| of(&a, &x, &w1, &b1, &w2, &b2));
+    check_gradient(&w1, |x| of(&a, &b, &x, &b1, &w2, &b2));
+    check_gradient(&b1, |x| of(&a, &b, &w1, &x, &w2, &b2));
+    check_gradient(&w2, |x| of(&a, &b, &w1, &b1, &x, &b2));
+    check_gradient(&b2, |x| of(&a, &b, &w1, &b1, &w2, &x));
+}
+
+#[test]
+fn temperatures_that_are_not_read_have_no_gradient_however_small() {
+    let (z1, z2) = (wave([1, 3, 2], 0.7), wave([1, 3, 2], 1.9));
+    for mode in [NegativeMode::Max, NegativeMode::LogSumExp] {
+        // The diagonal is never read.
+        let tau = tensor((0..36).map(|k| if k % 7 == 0 { 1e-300 } else { 0.5 }).collect(), [1, 6, 6]);
+        let loss = Amcl::new(0.1).unwrap().mode(mode).forward(z1.clone(), z2.clone(), tau.clone()).unwrap();
+        let gradient: Vec<f64> = tau.grad(&loss.backward()).unwrap().into_data().iter::<f64>().collect();
+        assert!(gradient.iter().all(|g| g.is_finite()) && (0..6).all(|i| gradient[7 * i] == 0.0), "{mode:?}: {gradient:?}");
+    }
 }
 
 #[test]
 fn bad_input_is_refused() {
     let z = |c: usize, n: usize| wave([c, n, 3], 0.7);
     let tau = |c: usize, n: usize| full([c, 2 * n, 2 * n], 0.5);
-    let loss = AmclNtXent::new(0.1).unwrap();
+    let loss = Amcl::new(0.1).unwrap();
     refused(loss.forward(z(1, 1), z(1, 1), tau(1, 1)), "2 rows");
+    refused(loss.forward(z(0, 3), z(0, 3), tau(0, 3)), "at least 1 head");
+    assert!(serde_json::from_str::<NegativeMode>(r#""mean""#).unwrap_err().to_string().contains("logsumexp"));
     refused(loss.forward(z(1, 3), z(1, 3), tau(2, 3)), "tau has the shape [2, 6, 6]");
     refused(loss.forward(z(1, 3), z(1, 2), tau(1, 3)), "z2");
     for bad in [0.0, -0.5, f64::NAN, f64::INFINITY] {
@@ -106,13 +155,14 @@ fn bad_input_is_refused() {
     }
     refused(loss.forward(z(1, 3).mul_scalar(f64::NAN), z(1, 3), tau(1, 3)), "z1");
     refused(temperature_regularizer(full([2], 1.0), 0), "dim = 0");
-    refused(AmclNtXent::new(-0.1), "beta");
-    refused(AmclMoco::new(f64::NAN), "beta");
+    refused(Amcl::new(-0.1), "beta");
+    refused(Amcl::new(f64::NAN), "beta");
     refused(AmclBarlowTwins::new(-1.0, 0.1), "lambda_offdiag");
-    let moco = AmclMoco::new(0.1).unwrap();
-    refused(moco.forward(z(2, 3), z(2, 3), z(1, 4), full([2, 3], 1.0), full([2, 3, 4], 1.0)), "queue has the shape [1, 4, 3]");
-    refused(moco.forward(z(2, 3), z(2, 3), z(2, 4), full([2, 2], 1.0), full([2, 3, 4], 1.0)), "tau_pos has the shape");
-    refused(moco.forward(z(2, 3), z(2, 3), z(2, 4), full([2, 3], 1.0), full([2, 3, 4], -1.0)), "tau_neg: entry 0 is -1");
+    let moco = Amcl::new(0.1).unwrap();
+    refused(moco.forward_queue(z(2, 3), z(2, 3), z(2, 0), full([2, 3], 1.0), full([2, 3, 0], 1.0)), "queue is empty");
+    refused(moco.forward_queue(z(2, 3), z(2, 3), z(1, 4), full([2, 3], 1.0), full([2, 3, 4], 1.0)), "queue has the shape [1, 4, 3]");
+    refused(moco.forward_queue(z(2, 3), z(2, 3), z(2, 4), full([2, 2], 1.0), full([2, 3, 4], 1.0)), "tau_pos has the shape");
+    refused(moco.forward_queue(z(2, 3), z(2, 3), z(2, 4), full([2, 3], 1.0), full([2, 3, 4], -1.0)), "tau_neg: entry 0 is -1");
     refused(AmclBarlowTwins::new(0.1, 0.1).unwrap().forward(z(1, 3), z(1, 3), full([1, 2, 2], 1.0)), "tau has the shape");
     let device = Device::flex();
     for (low, high, words) in [(0.0, 1.0, "tau_min"), (1.0, 1.0, "tau_min = 1 must be below"), (0.1, f64::NAN, "tau_max")] {

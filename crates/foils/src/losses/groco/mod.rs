@@ -7,8 +7,8 @@ mod tests;
 mod top_k;
 mod views;
 
-pub use foils_kernels::sorting::Network;
+pub use foils_kernels::sorting::{Distribution, Network};
 pub use group::GroupOrdering;
-pub use sort::{Distribution, Sorted, SortingNetwork};
+pub use sort::{Sorted, SortingNetwork};
 pub use top_k::NtXentTopK;
 pub use views::Groco;

@@ -51,6 +51,29 @@ fn gradients_are_right() {
 }
 
 #[test]
+fn tensor_operations_sort_as_the_kernel_does() {
+    let phi = Distribution::LogisticPhi { lambda: 0.25 };
+    for distribution in [Distribution::Cauchy, Distribution::Logistic, phi, Distribution::Reciprocal, Distribution::Optimal] {
+        for (network, n) in [(Network::OddEven, 5), (Network::Bitonic, 6)] {
+            let sorting = SortingNetwork::new(network, distribution, 1.7).unwrap();
+            let by = |sort: &dyn Fn(Tensor<2>) -> Sorted| {
+                let x = leaf(wave(2 * n, 0.9), [2, n]);
+                let found = sort(x.clone());
+                let (sorted, permutation) = (values(found.sorted.clone()), values(found.permutation.clone()));
+                let sum = (found.sorted * leaf(wave(2 * n, 0.4), [2, n])).sum();
+                let sum = sum + (found.permutation * leaf(wave(2 * n * n, 0.3), [2, n, n])).sum();
+                [sorted, permutation, values(x.grad(&sum.backward()).unwrap())]
+            };
+            let kernel = by(&|x| sorting.sort(x).unwrap());
+            let plain = by(&|x| sorting.by_tensors(x, &sorting.of_width(n).unwrap()));
+            for (a, b) in kernel.iter().flatten().zip(plain.iter().flatten()) {
+                assert!((a - b).abs() < 1e-12 * (1.0 + b.abs()), "{distribution:?} {network:?}: {a} and {b}");
+            }
+        }
+    }
+}
+
+#[test]
 fn order_within_groups_does_not_matter_and_better_order_costs_less() {
     let group = GroupOrdering::default();
     let of = |p: [f64; 2], n: [f64; 3]| group.forward(leaf(p.to_vec(), [1, 2]), leaf(n.to_vec(), [1, 3])).unwrap().into_scalar::<f64>();
@@ -88,7 +111,7 @@ fn bad_input_is_refused() {
     for steepness in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         refused(SortingNetwork::new(Network::OddEven, Distribution::Cauchy, steepness), "steepness");
     }
-    refused(SortingNetwork::default().art_lambda(-0.1), "art_lambda");
+    refused(SortingNetwork::new(Network::OddEven, Distribution::LogisticPhi { lambda: -0.1 }, 1.0), "art_lambda");
     refused(SortingNetwork::default().sort(leaf(vec![1.0], [1, 1])), "rows of 1 values");
     refused(SortingNetwork::default().sort(leaf(vec![1.0, f64::INFINITY], [1, 2])), "scores");
     let group = GroupOrdering::default();

@@ -48,7 +48,7 @@ impl NtXentTopK {
         let others = if self.stop_grad { anchors.clone().detach() } else { anchors.clone() };
         let logits = anchors.matmul(others.transpose()).mul_scalar(1.0 / self.temperature);
         let partner = |i: usize| (i + n) % (2 * n);
-        let mut chosen = nearest(&logits, self.topk_neg, |i, j| j != i && j != partner(i))?;
+        let mut chosen = nearest(&logits, self.topk_neg, |i| (0..2 * n).filter(|&j| j != i && j != partner(i)).collect())?;
         chosen.iter_mut().enumerate().for_each(|(i, list)| list.push(partner(i)));
         let logits = pick(logits, &chosen);
         let positive = logits.clone().slice([0..2 * n, self.topk_neg..self.topk_neg + 1]);
@@ -67,12 +67,12 @@ pub(super) fn unit(x: Tensor<2>) -> Tensor<2> {
     x / squared.mask_fill(small, 1e-16).sqrt()
 }
 
-/// By row the columns of the `k` largest values among those that `counts`, ascending by value; of equals the first columns.
-pub(super) fn nearest(values: &Tensor<2>, k: usize, counts: impl Fn(usize, usize) -> bool) -> Result<Vec<Vec<usize>>> {
+/// By row the columns of the `k` largest values among the `candidates`, ascending by value; of equals the first columns.
+pub(super) fn nearest(values: &Tensor<2>, k: usize, candidates: impl Fn(usize) -> Vec<usize>) -> Result<Vec<Vec<usize>>> {
     let [_, columns] = values.dims();
     let data: Vec<f64> = values.clone().inner().into_data().iter::<f64>().collect();
     let of_row = |(i, row): (usize, &[f64])| {
-        let mut order: Vec<usize> = (0..columns).filter(|&j| counts(i, j)).collect();
+        let mut order = candidates(i);
         if order.len() < k {
             return Err(Error::invalid(format!("anchor {i} has {} negatives, and {k} are asked for", order.len())));
         }

@@ -60,7 +60,7 @@ impl Groco {
         for (v, anchors) in rows.iter().enumerate() {
             let positives = (0..n_pos_views).filter(|u| *u != v).map(|u| (anchors.clone() * others[u].clone()).sum_dim(1)).collect();
             let similarity = anchors.clone().matmul(others[v].clone().transpose());
-            let chosen = nearest(&similarity, self.topk_neg, |i, j| i != j)?;
+            let chosen = nearest(&similarity, self.topk_neg, |i| (0..n).filter(|&j| j != i).collect())?;
             losses.push(self.group.forward(Tensor::cat(positives, 1), pick(similarity, &chosen))?);
         }
         Ok(Tensor::cat(losses, 0).mean())
@@ -70,6 +70,7 @@ impl Groco {
 /// An anchor's positive against its nearest candidates. With `stop_grad` candidates learn nothing.
 impl RankingLoss for Groco {
     fn forward(&self, anchors: Tensor<2>, candidates: Tensor<2>, targets: &Targets) -> Result<Tensor<1>> {
+        check::rows("anchors", &anchors, 1)?;
         check::same_width(("anchors", &anchors), ("candidates", &candidates))?;
         let (n, m) = (anchors.dims()[0], candidates.dims()[0]);
         targets.check(n, m)?;
@@ -78,19 +79,10 @@ impl RankingLoss for Groco {
         check::values("candidates", &candidates, false)?;
         let others = if self.stop_grad { candidates.detach() } else { candidates };
         let similarity = unit(anchors).matmul(unit(others).transpose());
-        let is_negative = |i: usize, j: usize| {
-            let j = j as u32;
-            j != targets.positive[i] && !targets.excluded.get(i).is_some_and(|out| out.contains(&j))
-        };
-        let fewest = (0..n).map(|i| ((0..m).filter(|&j| is_negative(i, j)).count(), i)).min();
-        let negatives = match fewest {
-            Some((0, i)) => {
-                return Err(Error::invalid(format!("anchor {i} has no negatives: every candidate is its positive or excluded")));
-            }
-            Some((fewest, _)) => fewest.min(self.topk_neg),
-            None => return Err(Error::invalid("there are no anchors")),
-        };
-        let chosen = nearest(&similarity, negatives, is_negative)?;
+        let negatives = targets.negatives(m)?;
+        // Groups are of one size.
+        let fewest = negatives.iter().map(Vec::len).min().unwrap_or(0).min(self.topk_neg);
+        let chosen = nearest(&similarity, fewest, |i| negatives[i].clone())?;
         let own: Vec<Vec<usize>> = targets.positive.iter().map(|&p| vec![p as usize]).collect();
         self.group.forward(pick(similarity.clone(), &own), pick(similarity, &chosen))
     }
