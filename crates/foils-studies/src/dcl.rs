@@ -4,12 +4,12 @@
 //! negatives q is small as soon as the positive is easy, and attraction and repulsion vanish together. DCL takes the positive
 //! out of the denominator, which sets q to 1. So its gain should be largest at the smallest batch.
 
-use crate::images::{ImageData, Rows, search};
+use crate::images::{ImageData, Rows, STRONG_VIEWS, knn_accuracy, search};
 use crate::study::{Baseline, Better, Claim, Context, Outcome, Study};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use foils::Result;
-use foils::data::images::{Augment, Images};
+use foils::data::images::Images;
 use foils::diagnostics::npc_multiplier;
 use foils::losses::{Dcl, InfoNce, NtXent, RankingLoss, Targets};
 use foils::models::image::{Body, ImageEncoder, batch};
@@ -38,7 +38,6 @@ pub const STUDY: Study = Study {
 const BATCHES: [usize; 3] = [8, 32, 256];
 const RATES: [f64; 5] = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2];
 const TEMPERATURE: f64 = 0.1;
-const VIEWS: Augment = Augment { crop: (0.3, 1.0), flip: 0.5, gain: 0.4, brightness: 0.2, noise: 0.1, ..Augment::NONE };
 
 const LOSSES: [&str; 2] = ["NT-Xent", "DCL"];
 
@@ -48,14 +47,14 @@ fn run(context: &Context, seed: u64) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     outcome.measure("accuracy of raw pixels", Rows::pixels(&data.train)?.knn_accuracy(&Rows::pixels(&data.test)?)?);
     let untrained = ImageEncoder::new(Body::Conv, data.train.shape(), 64, seed, &Device::flex())?;
-    outcome.measure("accuracy, untrained", accuracy(&untrained, &data.train, &data.test)?);
+    outcome.measure("accuracy, untrained", knn_accuracy(&untrained, &data.train, &data.test)?);
 
     let (mut late_q, mut largest_error) = (Vec::new(), 0.0f64);
     for (batch, best) in BATCHES.into_iter().zip(rates.iter()) {
         let recipe = |rate| recipe(batch, rate, context.pick(3, 6), seed);
         let coupled = train(context, &data.train, LOSSES[0], &recipe(best[0]))?;
         let decoupled = train(context, &data.train, LOSSES[1], &recipe(best[1]))?;
-        let of = |encoder| accuracy(encoder, &data.train, &data.test);
+        let of = |encoder| knn_accuracy(encoder, &data.train, &data.test);
         let (with_nt_xent, with_dcl) = (of(&coupled.encoder)?, of(&decoupled.encoder)?);
         outcome.measure(format!("accuracy of NT-Xent, batch {batch}"), with_nt_xent);
         outcome.measure(format!("accuracy of DCL, batch {batch}"), with_dcl);
@@ -74,8 +73,8 @@ fn run(context: &Context, seed: u64) -> Result<Outcome> {
 }
 
 fn recipe(batch: usize, learning_rate: f64, epochs: usize, seed: u64) -> SelfSupervised {
-    let views = vec![VIEWS; 2];
-    SelfSupervised { body: Body::Conv, projections: 64, views, batch, epochs, learning_rate, keys: None, seed }
+    let views = vec![STRONG_VIEWS; 2];
+    SelfSupervised { body: Body::Conv, projections: 64, centred: false, views, batch, epochs, learning_rate, keys: None, seed }
 }
 
 /// For each batch size the best learning rates of [`LOSSES`], with seed 0 and one epoch, judged on validation images.
@@ -83,7 +82,7 @@ fn search_rates(context: &Context, data: &ImageData) -> Result<Vec<Vec<f64>>> {
     let of_batch = |batch| {
         search(context, format!("learning rates, batch {batch}"), &LOSSES, &RATES, |loss, rate| {
             let trained = train(context, &data.train, loss, &recipe(batch, rate, 1, 0))?;
-            accuracy(&trained.encoder, &data.train, &data.validation)
+            knn_accuracy(&trained.encoder, &data.train, &data.validation)
         })
     };
     BATCHES.into_iter().map(of_batch).collect()
@@ -118,7 +117,7 @@ fn coupling_error(encoder: &ImageEncoder, images: &Images, seed: u64) -> Result<
     let (n, device) = (32, Device::flex().autodiff());
     let rows: Vec<u32> = (0..n as u32).collect();
     let view = |which| {
-        let pixels = VIEWS.views(images, &rows, seed, which)?;
+        let pixels = STRONG_VIEWS.views(images, &rows, seed, which)?;
         Ok(encoder.forward(batch(pixels, n, images.shape(), &encoder.devices()[0])).projections)
     };
     let values = Tensor::cat(vec![view(0)?, view(1)?], 0).into_data().convert::<f64>();
@@ -142,9 +141,4 @@ fn coupling_error(encoder: &ImageEncoder, images: &Images, seed: u64) -> Result<
         largest = with.iter().zip(&without).fold(largest, |m, (a, b)| m.max((a - q * b).abs()));
     }
     Ok(largest)
-}
-
-/// Share of `test` whose class the 20 nearest features of `bank` give.
-fn accuracy(encoder: &ImageEncoder, bank: &Images, test: &Images) -> Result<f64> {
-    Rows::features(encoder, bank)?.knn_accuracy(&Rows::features(encoder, test)?)
 }

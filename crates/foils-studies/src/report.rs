@@ -238,9 +238,9 @@ mod tests {
             Ok(outcome)
         }
         let study = Study { slug: "x", says: "", checks: "", data: "", claims: &[CLAIM], run };
-        let report = study.reproduce(2, Budget::Quick, DeviceName::Cpu).unwrap();
+        let report = study.reproduce(1..3, Budget::Quick, DeviceName::Cpu).unwrap();
         assert!(report.must_hold);
-        let report = study.reproduce(3, Budget::Quick, DeviceName::Cpu).unwrap();
+        let report = study.reproduce(1..4, Budget::Quick, DeviceName::Cpu).unwrap();
         assert_eq!((report.verdict, report.must_hold), (Reproduced, false));
         assert!((report.summary[0].mean - 0.52).abs() < 1e-12 && (report.summary[0].sd.unwrap() - 0.01).abs() < 1e-12);
         let json = serde_json::to_value(&report).unwrap();
@@ -248,7 +248,8 @@ mod tests {
         assert_eq!(json["claims"][0]["baseline"]["metric"], "b");
         assert_eq!(json["runs"][1]["outcome"]["measured"]["a"], 0.52);
         assert_eq!(json["notes"]["rate"], 0.5);
-        assert!(study.reproduce(0, Budget::Quick, DeviceName::Cpu).is_err());
+        assert!(study.reproduce(1..1, Budget::Quick, DeviceName::Cpu).is_err());
+        assert!(study.reproduce(0..3, Budget::Quick, DeviceName::Cpu).unwrap_err().to_string().contains("seed 0"));
     }
 
     #[test]
@@ -266,7 +267,7 @@ mod tests {
         let other = Claim { baseline: Baseline::Metric("c"), ..CLAIM };
         let study = |claims| Study { slug: "x", says: "", checks: "", data: "", claims, run };
         const ONE: &[Claim] = &[CLAIM];
-        let report = study(ONE).reproduce(3, Budget::Quick, DeviceName::Cpu).unwrap();
+        let report = study(ONE).reproduce(1..4, Budget::Quick, DeviceName::Cpu).unwrap();
         assert_eq!((report.claims[0].verdict, report.verdict), (Verdict::Inconclusive, Verdict::Inconclusive));
         assert!((report.claims[0].mean - 0.8).abs() < 1e-12, "it is shown all the same");
         let json = serde_json::to_value(&report).unwrap();

@@ -10,6 +10,7 @@ use foils::{Error, Result};
 use serde::{Serialize, Serializer};
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -229,19 +230,23 @@ impl Claim {
 }
 
 impl Study {
-    /// Runs seeds 1 to `seeds` on `device` and judges the claims. Seed 0 is left to searches on validation data.
+    /// Runs `seeds` on `device` and judges the claims. Verdicts that are told come from 1..4; seed 0 is left to searches on validation
+    /// data, and who changes a recipe tries it on seeds beyond those that will judge it.
     ///
     /// # Errors
-    /// What the run returns; `seeds` = 0; a device that is not to be had.
-    pub fn reproduce(&self, seeds: usize, budget: Budget, device: DeviceName) -> Result<super::report::Report> {
-        if seeds == 0 {
+    /// What the run returns; no seeds, or seed 0 among them; a device that is not to be had.
+    pub fn reproduce(&self, seeds: Range<u64>, budget: Budget, device: DeviceName) -> Result<super::report::Report> {
+        if seeds.is_empty() {
             return Err(Error::invalid("0 seeds asked for; at least 1 is needed, and a verdict needs 2"));
+        }
+        if seeds.contains(&0) {
+            return Err(Error::invalid("seed 0 is for searches on validation data; it judges nothing"));
         }
         let context = Context::new(budget).on(device);
         context.device()?;
         let started = Instant::now();
-        let mut runs = Vec::with_capacity(seeds);
-        for seed in 1..=seeds as u64 {
+        let mut runs = Vec::new();
+        for seed in seeds {
             let began = Instant::now();
             let outcome = (self.run)(&context, seed)?;
             runs.push(super::report::SeedRun { seed, outcome, seconds: began.elapsed().as_secs_f64() });

@@ -22,6 +22,9 @@ pub struct Args {
     /// How many seeds; a verdict needs at least 2. [default: 3, with --quick 1]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     seeds: Option<u16>,
+    /// The first of them. The verdicts that the book tells come from 1; others show what was not looked at before.
+    #[arg(long, default_value_t = 1, value_name = "SEED", value_parser = clap::value_parser!(u32).range(1..))]
+    first_seed: u32,
     /// The same recipe on so little data that it ends within a minute: tests the recipe, not the paper.
     #[arg(long)]
     quick: bool,
@@ -47,7 +50,8 @@ pub fn run(args: &Args) -> Result<Status> {
     let file = args.output.as_ref().map(AtomicFile::create).transpose()?;
     let page = args.report.as_ref().map(AtomicFile::create).transpose()?;
     let (budget, seeds) = if args.quick { (Budget::Quick, 1) } else { (Budget::Full, 3) };
-    let report = study.reproduce(args.seeds.unwrap_or(seeds).into(), budget, args.device)?;
+    let first = u64::from(args.first_seed);
+    let report = study.reproduce(first..first + u64::from(args.seeds.unwrap_or(seeds)), budget, args.device)?;
     if let Some(mut file) = file {
         let path = file.path().to_owned();
         serde_json::to_writer_pretty(&mut file, &report).map_err(|e| foils::Error::file(&path, None, e.to_string()))?;

@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_page_has_the_verdict_the_numbers_and_the_plots() {
-        let report = STUDY.reproduce(2, Budget::Quick, DeviceName::Cpu).unwrap();
+        let report = STUDY.reproduce(1..3, Budget::Quick, DeviceName::Cpu).unwrap();
         let paper =
             Paper { slug: "x".into(), title: "On X".into(), authors: 1, date: "2021".into(), family: "f".into(), functions: Vec::new() };
         let page = render(&report, &paper);

@@ -28,6 +28,7 @@ pub struct ImageEncoder {
     linears: Vec<LinearBlock>,
     hidden: LinearBlock,
     projection: Linear,
+    centre: Option<BatchNorm>,
 }
 
 #[derive(Module, Debug)]
@@ -79,7 +80,20 @@ impl ImageEncoder {
         };
         let hidden = weights.linear_block(features, features);
         let projection = weights.linear(features, projections, true);
-        Ok(Self { convolutions, linears, hidden, projection })
+        Ok(Self { convolutions, linears, hidden, projection, centre: None })
+    }
+
+    /// Ends the head with a batch norm that has neither scale nor offset. Losses that let most negatives go (the nearest k, the upper
+    /// share) pull projections into a narrow cone without it.
+    #[must_use]
+    pub fn centred(mut self) -> Self {
+        let [_, width] = self.projection.weight.dims();
+        let mut norm = BatchNormConfig::new(width).init(&self.projection.weight.val().device());
+        // Without a gradient the optimiser leaves them at 1 and 0.
+        norm.gamma = norm.gamma.set_require_grad(false);
+        norm.beta = norm.beta.set_require_grad(false);
+        self.centre = Some(norm);
+        self
     }
 
     /// Features and projections of `[n, channels, height, width]` images. On an autodiff device batch norm uses the batch's
@@ -87,6 +101,10 @@ impl ImageEncoder {
     pub fn forward(&self, images: Tensor<4>) -> Encoded {
         let features = self.features(images);
         let projections = self.projection.forward(self.hidden.forward(features.clone()));
+        let projections = match &self.centre {
+            Some(norm) => norm.forward(projections),
+            None => projections,
+        };
         Encoded { features, projections }
     }
 
@@ -203,6 +221,27 @@ mod tests {
         }
         assert!(ImageEncoder::new(Body::Mlp(0), [1, 8, 8], 16, 0, &device).is_err());
         assert!(ImageEncoder::new(Body::Conv, [1, 8, 8], 0, 0, &device).is_err());
+    }
+
+    #[test]
+    fn a_centred_head_stays_centred_while_it_learns() {
+        let device = Device::flex().autodiff();
+        let images = two_classes(32);
+        let mut encoder = ImageEncoder::new(Body::Conv, images.shape(), 4, 3, &device).unwrap().centred();
+        let mut adam = AdamConfig::new().init();
+        let x = || batch(images.batch(&(0..32).collect::<Vec<_>>()).unwrap(), 32, images.shape(), &device);
+        for _ in 0..40 {
+            let z = encoder.forward(x()).projections;
+            let mean: Vec<f32> = z.clone().mean_dim(0).into_data().iter().collect();
+            let square: Vec<f32> = z.clone().powi_scalar(2).mean_dim(0).into_data().iter().collect();
+            assert!(mean.iter().all(|m| m.abs() < 1e-4) && square.iter().all(|v| (v - 1.0).abs() < 1e-2), "{mean:?} {square:?}");
+            let gradients = GradientsParams::from_grads(z.powi_scalar(4).mean().backward(), &encoder);
+            encoder = adam.step(0.01, encoder, gradients);
+        }
+        // Clean images go through running statistics.
+        let (values, width) = encoder.project(&images, |rows| images.batch(rows)).unwrap();
+        let mean = values.chunks(width).map(|row| row[0]).sum::<f32>() / 32.0;
+        assert!(mean.abs() < 0.5, "{mean}");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct SelfSupervised {
     pub body: Body,
     /// Width of the projections, which the loss sees.
     pub projections: usize,
+    /// Whether the head ends in a batch norm ([`ImageEncoder::centred`]).
+    pub centred: bool,
     /// How each view is made; there are as many views as entries.
     pub views: Vec<Augment>,
     /// Images in a step; those that are left over at the end of an epoch are left out of it.
@@ -149,6 +151,7 @@ impl SelfSupervised {
         loss: &mut impl FnMut(&H, &ViewBatch) -> Result<Tensor<1>>,
     ) -> Result<(ImageEncoder, H)> {
         let encoder = ImageEncoder::new(self.body, images.shape(), self.projections, self.seed, device)?;
+        let encoder = if self.centred { encoder.centred() } else { encoder };
         let mut keys = self.keys.map(|k| Keys::new(&encoder, &k, self.projections, self.seed, device)).transpose()?;
         let mut model = (encoder, own);
         let mut adam = AdamConfig::new().with_epsilon(1e-8).init();
@@ -262,6 +265,7 @@ mod tests {
         SelfSupervised {
             body: Body::Conv,
             projections: 16,
+            centred: false,
             views: vec![view; 2],
             batch: 16,
             epochs: 8,
