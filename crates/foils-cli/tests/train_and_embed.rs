@@ -143,6 +143,9 @@ fn a_teacher_of_another_width_turns_candidates_away_or_is_learned_from() {
         let steps = learned["steps"].as_array().unwrap();
         assert!(loss(&steps[steps.len() - 1]) < loss(&steps[0]), "{steps:?}");
     }
+    let queue = ["--negatives", "in-batch,queue:64", "--weights", "cancel-top-k:bm25", "--batch-size", "32", "--epochs", "2"];
+    let said = String::from_utf8(foils(&refs(&home.train("queue", &queue))).stdout).unwrap();
+    assert!(said.contains(" of earlier batches; ") && said.contains("the weights turned 1.00 more away"), "{said}");
     let plain = trained(&home.train("plain", &[]));
     assert_eq!(plain["negatives"]["masked_by_teacher"], 0.0);
     assert!(plain["seconds"].get("teacher").is_none() && plain["settings"].get("teacher").is_none());

@@ -308,12 +308,14 @@ fn print(summary: &TrainSummary, model: &Path, logs: &Path) {
     }
     println!("{curve}");
     let n = &summary.negatives;
+    let queued = if n.queued > 0.0 { format!(", {:.1} of earlier batches", n.queued) } else { String::new() };
     println!(
-        "each anchor saw {:.1} negatives: {:.1} in-batch, {:.1} mined for it, {:.1} mined for others; {:.2} masked because they equal a positive of it",
+        "each anchor saw {:.1} negatives: {:.1} in-batch, {:.1} mined for it, {:.1} mined for others{queued}; {:.2} masked because they equal a positive of it",
         n.effective, n.in_batch, n.own, n.others, n.masked
     );
     if n.masked_by_teacher > 0.0 {
-        println!("the teacher turned {:.2} more away", n.masked_by_teacher);
+        let who = if summary.settings.get("teacher").is_some() { "the teacher" } else { "the weights" };
+        println!("{who} turned {:.2} more away", n.masked_by_teacher);
     }
     if summary.left_out > 0 {
         println!("{} of {} examples found no batch without a text of theirs (last epoch)", summary.left_out, summary.examples);

@@ -163,7 +163,7 @@ pub fn train() -> TrainSummary {
         .collect();
     let best = validations.iter().copied().max_by(|a, b| a.ndcg.total_cmp(&b.ndcg)).unwrap();
     let mut train = TrainSummary {
-        settings: json!({"loss": "mnrl", "scale": 20.0, "batch": 64, "epochs": 8, "learning_rate": 0.002, "warmup": 0.1, "seed": 7}),
+        settings: json!({"loss": "mnrl", "scale": 20.0, "batch": 64, "epochs": 8, "learning_rate": 0.002, "warmup": 0.1, "seed": 7, "teacher": "minilm"}),
         examples: 5_142,
         steps: (1..=steps)
             .map(|step| {

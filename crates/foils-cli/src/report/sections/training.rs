@@ -158,16 +158,20 @@ fn learning_rate(train: &TrainSummary, x: &Scale) -> Html {
 /// How many negatives the loss saw for an anchor, by where they come from.
 fn seen(train: &TrainSummary) -> Html {
     let n = &train.negatives;
-    let scale = Scale::nice([0.0, n.in_batch.max(n.own).max(n.others).max(n.masked).max(n.masked_by_teacher).max(n.effective)], 3);
+    let most = [n.in_batch, n.own, n.others, n.queued, n.masked, n.masked_by_teacher, n.effective].into_iter().fold(0.0, f64::max);
+    let scale = Scale::nice([0.0, most], 3);
     let mut rows = Html::from("<tbody>", &[]);
     let sources = [
         ("Other examples' positives (in batch)", n.in_batch, "kept"),
         ("Its own mined negatives", n.own, "kept"),
         ("Other examples' mined negatives", n.others, "kept"),
     ];
-    let teacher = (n.masked_by_teacher > 0.0).then_some(("Masked: too near by the teacher", n.masked_by_teacher, "removed"));
+    let queue = (n.queued > 0.0).then_some(("Candidates of earlier batches (queue)", n.queued, "kept"));
+    let by = if train.settings.get("teacher").is_some() { "Masked: too near by the teacher" } else { "Masked: cancelled by the weights" };
+    let teacher = (n.masked_by_teacher > 0.0).then_some((by, n.masked_by_teacher, "removed"));
     for (name, value, class) in sources
         .into_iter()
+        .chain(queue)
         .chain([("All that the loss saw", n.effective, "total"), ("Masked: text equals a positive", n.masked, "removed")])
         .chain(teacher)
     {
