@@ -32,6 +32,25 @@ impl ImageData {
         let (train, validation) = rows.split_at(n);
         Ok(Self { train: sample.select(train)?, validation: sample.select(validation)?, test: all.test.balanced_sample(held_out, 0)? })
     }
+
+    /// The same images at half their width and height, each pixel the mean of four: a step costs a fifth, so that more steps fit.
+    pub fn halved(self) -> Result<Self> {
+        Ok(Self { train: halved(&self.train)?, validation: halved(&self.validation)?, test: halved(&self.test)? })
+    }
+}
+
+/// An odd last row or column is left out.
+fn halved(images: &Images) -> Result<Images> {
+    let [channels, height, width] = images.shape();
+    let mut pixels = Vec::with_capacity(images.pixels().len() / 4);
+    for plane in images.pixels().chunks_exact(height * width) {
+        for rows in plane.chunks_exact(2 * width) {
+            let (above, below) = rows.split_at(width);
+            let sum = |two: &[u8]| two.iter().map(|&p| u32::from(p)).sum::<u32>();
+            pixels.extend(above.chunks_exact(2).zip(below.chunks_exact(2)).map(|(a, b)| ((sum(a) + sum(b) + 2) / 4) as u8));
+        }
+    }
+    Images::new([channels, height / 2, width / 2], pixels, images.labels().to_vec())
 }
 
 /// Views that change an image so much that positives are not easy from the start: crops, flips, gain, brightness, noise.
@@ -177,6 +196,13 @@ mod tests {
         let never = |_: &str, _: f64| Err(Error::invalid("not reached"));
         assert_eq!(search(&quick, "rates", &["a", "b"], &[0.01, 0.1, 1.0], never).unwrap(), [0.1, 0.1]);
         assert!(search::<f64>(&context, "rates", &["a"], &[], never).is_err());
+    }
+
+    #[test]
+    fn a_halved_image_has_the_means_of_squares() {
+        let pixels = vec![0, 4, 10, 10, 9, 8, 4, 10, 10, 9, 1, 1, 1, 2, 9, 1, 1, 1, 2, 9];
+        let images = Images::new([1, 4, 5], pixels, vec![3]).unwrap();
+        assert_eq!(halved(&images).unwrap(), Images::new([1, 2, 2], vec![4, 10, 1, 2], vec![3]).unwrap());
     }
 
     #[test]

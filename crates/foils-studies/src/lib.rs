@@ -2,6 +2,7 @@
 //! [`conformance`] registry, which holds the library to golden vectors.
 
 pub mod conformance;
+mod contrastive_behaviour;
 mod dcl;
 mod eci;
 pub mod images;
