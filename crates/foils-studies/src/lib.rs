@@ -4,6 +4,7 @@
 pub mod conformance;
 mod dcl;
 mod eci;
+mod groco;
 pub mod images;
 mod meco;
 pub mod papers;
