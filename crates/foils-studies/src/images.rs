@@ -25,12 +25,16 @@ pub struct ImageData {
 impl ImageData {
     /// Fashion-MNIST, balanced: 10,000, 2,000 and 2,000 images; with [`Budget::Quick`](crate::study::Budget) 2,000, 500 and 500.
     pub fn fashion_mnist(context: &Context) -> Result<Self> {
+        Self::fashion_mnist_of(context.pick([10_000, 2_000, 2_000], [2_000, 500, 500]))
+    }
+
+    /// As many as asked for: to learn from, to choose settings on (together at most 60,000) and to be judged on (at most 10,000).
+    pub fn fashion_mnist_of([n, validation, test]: [usize; 3]) -> Result<Self> {
         let all = registry::fashion_mnist()?;
-        let (n, held_out) = (context.pick(10_000, 2_000), context.pick(2_000, 500));
-        let sample = all.train.balanced_sample(n + held_out, 0)?;
-        let rows: Vec<u32> = (0..(n + held_out) as u32).collect();
+        let sample = all.train.balanced_sample(n + validation, 0)?;
+        let rows: Vec<u32> = (0..(n + validation) as u32).collect();
         let (train, validation) = rows.split_at(n);
-        Ok(Self { train: sample.select(train)?, validation: sample.select(validation)?, test: all.test.balanced_sample(held_out, 0)? })
+        Ok(Self { train: sample.select(train)?, validation: sample.select(validation)?, test: all.test.balanced_sample(test, 0)? })
     }
 
     /// The same images at half their width and height, each pixel the mean of four: a step costs a fifth, so that more steps fit.
@@ -162,18 +166,27 @@ pub fn measure(outcome: &mut Outcome, name: &str, encoder: &ImageEncoder, data: 
         outcome.measure(format!("uniformity of {of}, {name}"), uniformity(&rows.values, rows.width, 2.0, true)?);
         outcome.measure(format!("tolerance of {of}, {name}"), Tolerance::default().of(&rows.values, rows.width, &rows.labels)?);
     }
+    let aligned = Alignment::new(2.0)?.options(Options { zero_rows: ZeroRows::Allow, ..Options::default() });
+    let [z1, z2] = two_views(encoder, test, views, seed)?;
+    outcome.measure(format!("alignment of projections, {name}"), aligned.forward(z1, z2)?.into_scalar());
+    Ok(())
+}
+
+/// Projections of two random views of each image, `[n, projections]`.
+///
+/// # Errors
+/// When `views` are outside their range.
+pub fn two_views(encoder: &ImageEncoder, images: &Images, views: &Augment, seed: u64) -> Result<[Tensor<2>; 2]> {
     let view = |which: u64| {
         // Each chunk of images has views of its own.
         let mut chunk = 0;
-        let (values, width) = encoder.project(test, |rows| {
+        let (values, width) = encoder.project(images, |rows| {
             chunk += 1;
-            views.views(test, rows, seed, 2 * chunk + which)
+            views.views(images, rows, seed, 2 * chunk + which)
         })?;
-        Ok::<_, Error>(Tensor::<2>::from_data(TensorData::new(values, [test.len(), width]), &Device::flex()))
+        Ok::<_, Error>(Tensor::<2>::from_data(TensorData::new(values, [images.len(), width]), &Device::flex()))
     };
-    let aligned = Alignment::new(2.0)?.options(Options { zero_rows: ZeroRows::Allow, ..Options::default() });
-    outcome.measure(format!("alignment of projections, {name}"), aligned.forward(view(0)?, view(1)?)?.into_scalar());
-    Ok(())
+    Ok([view(0)?, view(1)?])
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod conformance;
 mod contrastive_behaviour;
 mod dcl;
 mod eci;
+mod groco;
 pub mod images;
 mod meco;
 pub mod papers;
