@@ -69,7 +69,8 @@ fn table(arguments: &[&Arg], page: &mut String) {
         let takes_value = argument.get_action().takes_values();
         if takes_value && !values.is_empty() {
             let described = |v: &clap::builder::PossibleValue| v.get_help().map_or(String::new(), |h| format!(" ({h})"));
-            let listed: Vec<String> = values.iter().map(|v| format!("`{}`{}", v.get_name(), cell(&described(v)))).collect();
+            let listed: Vec<String> =
+                values.iter().filter(|v| !v.is_hide_set()).map(|v| format!("`{}`{}", v.get_name(), cell(&described(v)))).collect();
             write!(text, ". One of {}", listed.join(", ")).unwrap();
         }
         let defaults: Vec<String> = argument.get_default_values().iter().map(|v| format!("`{}`", v.display())).collect();

@@ -85,6 +85,8 @@ fn bad_input_is_named_and_nothing_is_written() {
     std::fs::write(home.path("bad.toml"), "epochs = 3\nepoch = 4\n").unwrap();
     fails(&refs(&home.train("model", &["--config", &home.text("bad.toml")])), &["bad.toml:2", "epoch"]);
     fails(&refs(&home.train("model", &["--loss", "hinge"])), &["hinge", "mnrl"]);
+    fails(&refs(&home.train("model", &["--loss", "moco"])), &["no loss `moco`", "`infonce`", "--negatives queue:N"]);
+    fails(&refs(&home.train("model", &["--loss", "sup-con"])), &["no loss `sup-con`", "needs classes"]);
     fails(&refs(&home.train("model", &["--batch-size", "1"])), &["batch_size is 1"]);
     fails(&refs(&home.train("model", &["--device", "gpu"])), &["--device", "\"gpu\"", "cuda:N"]);
     if !cfg!(feature = "cuda") {

@@ -4,11 +4,11 @@ use super::convert::ColumnArgs;
 use super::device::{CacheArg, LoraArgs, PrecisionArg, PromptArgs, TeacherArgs, seconds};
 use crate::{Status, output};
 use clap::ValueEnum;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use foils::data::Collection;
 use foils::data::formats::{Columns, beir, read_all};
 use foils::device::DeviceName;
-use foils::losses::NAMES;
+use foils::losses::{ELSEWHERE, NAMES};
 use foils::models::{self, FolderWriter, Head, LoadOptions};
 use foils::train::{Checkpoints, Decay, RunFiles, TrainSettings, TrainSummary, fit};
 use foils::{Error, Result, files};
@@ -17,6 +17,12 @@ use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+
+/// The names of losses; those of others are let through to the error that says what there is instead.
+pub(super) fn losses() -> PossibleValuesParser {
+    let hidden = ELSEWHERE.into_iter().map(|(name, _)| PossibleValue::new(name).hide(true));
+    PossibleValuesParser::new(NAMES.into_iter().map(PossibleValue::new).chain(hidden))
+}
 
 /// Train an encoder on pairs, with in-batch and mined negatives, and keep the checkpoint that ranks the validation queries best.
 ///
@@ -108,7 +114,7 @@ impl From<DecayArg> for Decay {
 #[derive(clap::Args, Clone, Default)]
 pub struct SettingArgs {
     /// The objective; weighted-infonce, bce-infonce, kl-infonce, margin-mse and kl learn a teacher's scores [default: mnrl].
-    #[arg(long, help_heading = "Training", value_parser = PossibleValuesParser::new(NAMES))]
+    #[arg(long, help_heading = "Training", value_parser = losses())]
     loss: Option<String>,
     /// A hyper-parameter of the loss or of the weights, such as alpha=0.1 or weights.alpha=0.5; may be given several times.
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Training")]

@@ -3,12 +3,12 @@
 use super::convert::ColumnArgs;
 use super::device::{CacheArg, LoraArgs, PrecisionArg, PromptArgs, TeacherArgs, seconds};
 use super::mine::{CANDIDATES, choice};
+use super::train::losses;
 use crate::{Status, output, report};
 use clap::builder::PossibleValuesParser;
 use foils::data::formats::{Columns, read_all};
 use foils::data::{Example, registry};
 use foils::device::DeviceName;
-use foils::losses::NAMES;
 use foils::metrics::{SampleMean, sample_mean};
 use foils::negatives::Candidates;
 use foils::train::tune::{CompareSettings, ComparisonTable, Judge, TuneData, TuneResult, TuneSettings, WAYS, compare, tune};
@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(short, long)]
     num_negatives: Option<usize>,
     /// The loss, as in `foils train`.
-    #[arg(long, value_parser = PossibleValuesParser::new(NAMES))]
+    #[arg(long, value_parser = losses())]
     loss: Option<String>,
     #[command(flatten)]
     teacher: TeacherArgs,

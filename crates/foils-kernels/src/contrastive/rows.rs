@@ -130,7 +130,7 @@ impl<'a, T: Row> Turner<'a, T> {
             }
             Negatives::CrossEntropy { targets } => {
                 let floor = settings.floor;
-                let entropy = |t: f64, p: f64, log: f64, _| {
+                let entropy = |t: f64, p: f64, log: f64| {
                     let log = if floor > 0.0 { (p + floor).ln() } else { log };
                     // 0 · −∞ is not 0.
                     if t == 0.0 { (0.0, 0.0) } else { (-t * log, if floor > 0.0 { -t * p / (p + floor) } else { -t }) }
@@ -138,8 +138,9 @@ impl<'a, T: Row> Turner<'a, T> {
                 self.by_probability(i, row, hardest, targets, entropy, &mut out);
             }
             Negatives::BinaryCrossEntropy { targets } => {
-                // The slope is PyTorch's, whose denominator is bounded too.
-                let entropy = |t: f64, p: f64, log: f64, rest: f64| {
+                // PyTorch's: 1 − p of the rounded p, so that what has all the probability is at the bound; a slope whose denominator is bounded.
+                let entropy = |t: f64, p: f64, log: f64| {
+                    let rest = 1.0 - p;
                     (-t * log.max(-100.0) - (1.0 - t) * rest.ln().max(-100.0), (p - t) * p / (p * rest).max(1e-12))
                 };
                 self.by_probability(i, row, hardest, targets, entropy, &mut out);
@@ -266,14 +267,14 @@ impl<'a, T: Row> Turner<'a, T> {
         mean
     }
 
-    /// A loss that is a sum over the probabilities of D: `entropy` makes of (t, p, ln p, 1 − p) its value and p times its slope.
+    /// A loss that is a sum over the probabilities of D: `entropy` makes of (t, p, ln p) its value and p times its slope.
     fn by_probability(
         &mut self,
         i: usize,
         row: &mut [T],
         hardest: T,
         targets: super::Pairs,
-        entropy: impl Fn(f64, f64, f64, f64) -> (f64, f64),
+        entropy: impl Fn(f64, f64, f64) -> (f64, f64),
         out: &mut Outcome,
     ) {
         let shift = self.open(i, row, hardest);
@@ -284,9 +285,7 @@ impl<'a, T: Row> Turner<'a, T> {
         self.wide.clear();
         self.wide.resize(row.len(), 0.0);
         (targets.0)(i, &mut self.wide);
-        // 1 − p of the one that has more than half is the sum of the others, without cancellation.
         let most = row.iter().position(|e| e.to_f64() > 0.5 * d.sum);
-        let others: f64 = row.iter().enumerate().filter(|(j, _)| Some(*j) != most).map(|(_, e)| e.to_f64()).sum();
         let (mut total, mut of_most) = (0.0, 0.0);
         for (j, (s, t)) in self.copy.iter().zip(&mut self.wide).enumerate() {
             if s.to_f64() == f64::NEG_INFINITY {
@@ -294,12 +293,11 @@ impl<'a, T: Row> Turner<'a, T> {
                 continue;
             }
             let p = row[j].to_f64() / d.sum;
-            let rest = if Some(j) == most { (others + d.given + d.extra) / d.sum } else { 1.0 - p };
-            let (value, slope) = entropy(*t, p, s.to_f64() - d.log(), rest);
+            let (value, slope) = entropy(*t, p, s.to_f64() - d.log());
             out.loss += value;
             // slope − p · Σ slopes, where the one that has nearly all may have a slope that its share of the sum would cancel.
             if Some(j) == most {
-                (of_most, *t) = (slope, slope * rest);
+                (of_most, *t) = (slope, slope * (1.0 - p));
             } else {
                 total += slope;
                 *t = slope;

@@ -28,7 +28,7 @@ fn cacr_loss(case: &Case) -> Result<Outputs> {
         .cost(cost)?
         .positive_weighting(case.param("positive_weighting")?)
         .negative_weighting(case.param("negative_weighting")?)?;
-    if case.param("debiased")? {
+    if case.param::<Option<bool>>("debiased")? == Some(true) {
         loss = loss.debiased(case.param("tau_plus")?)?;
     }
     by_both_paths(case, |options| {

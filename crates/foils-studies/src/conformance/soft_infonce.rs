@@ -108,6 +108,11 @@ fn reciprocal_rank(case: &Case) -> Result<Outputs> {
     let targets = case.input("target")?.integers()?;
     let target = |t: i64| usize::try_from(t).map_err(|_| Error::invalid(format!("the target {t} is out of range")));
     let targets = targets.into_iter().map(target).collect::<Result<Vec<_>>>()?;
-    let mrr = mean_reciprocal_rank(&case.input("scores")?.data, &targets, case.param("cutoff")?)?;
+    let scores = case.input("scores")?;
+    let [queries, _]: [usize; 2] = scores.dims()?;
+    if queries != targets.len() {
+        return Err(Error::invalid(format!("scores have shape {:?}, and there are {} targets", scores.shape, targets.len())));
+    }
+    let mrr = mean_reciprocal_rank(&scores.data, &targets, case.param("cutoff")?)?;
     Ok(Outputs::new().with("mrr", Array::scalar(mrr)))
 }

@@ -53,7 +53,7 @@ impl Alignment {
         } else {
             // For α < 2 the power has no gradient at 0: those rows go around it.
             let zero = squared.clone().inner().equal_elem(0.0);
-            squared.mask_fill(zero.clone(), 1.0).powf_scalar(self.alpha / 2.0).mask_fill(zero, 0.0).mean()
+            squared.mask_fill(zero.clone(), 1.0).log().mul_scalar(self.alpha / 2.0).exp().mask_fill(zero, 0.0).mean()
         };
         check::loss(loss.clone().inner().into_scalar())?;
         Ok(loss)

@@ -49,7 +49,7 @@ impl BarlowTwins {
         let [n, d] = z1.dims();
         let device = z1.device().without_autodiff();
         let dtype = z1.dtype();
-        let c = self.standardize("z1", z1)?.transpose().matmul(self.standardize("z2", z2)?).mul_scalar(1.0 / n as f64);
+        let c = standardize("z1", z1, self.eps)?.transpose().matmul(standardize("z2", z2, self.eps)?).mul_scalar(1.0 / n as f64);
         let identity = Tensor::<2>::eye(d, &device).cast(dtype);
         let on = (c.clone() * identity.clone()).sum_dim(1).sub_scalar(1.0).powi_scalar(2).sum();
         let off = (c.clone() * (identity.neg().add_scalar(1.0))).powi_scalar(2).sum();
@@ -57,19 +57,22 @@ impl BarlowTwins {
         check::loss(loss.clone().inner().into_scalar())?;
         Ok(BarlowTwinsOutput { loss, cross_correlation: c })
     }
+}
 
-    fn standardize(&self, name: &str, z: Tensor<2>) -> Result<Tensor<2>> {
-        check::values(name, &z, false)?;
-        if self.eps == 0.0 {
-            let constant = z.clone().inner().max_dim(0).equal(z.clone().inner().min_dim(0));
-            if let Some(column) = constant.into_data().iter::<bool>().position(|c| c) {
-                return Err(Error::invalid(format!("{name}: column {column} is constant and eps is 0: its variance divides by 0")));
-            }
+/// Columns (of each head, where there are heads) less their mean, divided by √(biased variance + ε).
+pub(super) fn standardize<const D: usize>(name: &str, z: Tensor<D>, eps: f64) -> Result<Tensor<D>> {
+    check::values(name, &z, false)?;
+    let rows = D - 2;
+    if eps == 0.0 {
+        let constant = z.clone().inner().max_dim(rows).equal(z.clone().inner().min_dim(rows));
+        if let Some(at) = constant.into_data().iter::<bool>().position(|c| c) {
+            let column = at % z.dims()[D - 1];
+            return Err(Error::invalid(format!("{name}: column {column} is constant and eps is 0: its variance divides by 0")));
         }
-        let centred = z.clone() - z.mean_dim(0);
-        let deviation = centred.clone().powi_scalar(2).mean_dim(0).add_scalar(self.eps).sqrt();
-        Ok(centred / deviation)
     }
+    let centred = z.clone() - z.mean_dim(rows);
+    let deviation = centred.clone().powi_scalar(2).mean_dim(rows).add_scalar(eps).sqrt();
+    Ok(centred / deviation)
 }
 
 /// Anchors and their positives are the two views; there are no negatives, so that nothing can be left out either.

@@ -31,6 +31,12 @@ pub const NAMES: [&str; 19] = [
     "kl",
 ];
 
+/// What people look for under a name that [`by_name`] does not know, and what there is instead.
+pub const ELSEWHERE: [(&str, &str); 3] =
+    [("moco", "MoCo is `infonce` with a queue of negatives, `--negatives queue:N`"), ("sup-con", SUP_CON), ("supcon", SUP_CON)];
+
+const SUP_CON: &str = "SupCon needs classes, which pairs do not have; the library has it as `losses::SupCon`";
+
 /// Hyper-parameters of the losses that can be picked by name; each takes what it has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -154,6 +160,10 @@ pub fn by_name(name: &str, settings: &LossSettings) -> Result<Box<dyn RankingLos
             let teacher = settings.teacher_temperature.unwrap_or(temperature);
             Box::new(DistillKl::new(temperature, teacher)?.similarity(settings.similarity))
         }
-        _ => return Err(Error::invalid(format!("there is no loss `{name}`; there are {}", NAMES.join(", ")))),
+        _ => {
+            let instead = ELSEWHERE.iter().find(|(other, _)| *other == name).map(|(_, instead)| format!(": {instead}"));
+            let instead = instead.unwrap_or_else(|| format!("; there are {}", NAMES.join(", ")));
+            return Err(Error::invalid(format!("there is no loss `{name}`{instead}")));
+        }
     })
 }

@@ -1,8 +1,8 @@
 //! Contrastive attraction and contrastive repulsion: positives are compared with positives, negatives with negatives.
 
-use super::contrast::{Closeness, Contrast, Negatives, PositiveMean, PositiveWeight, Ragged};
+use super::contrast::{Closeness, Contrast, Negatives, PositiveMean, PositiveWeight, Ragged, normalize_rows};
 use super::setters::setters;
-use super::{Options, RankingLoss, Similarity, Targets};
+use super::{Options, RankingLoss, Similarity, Targets, ZeroRows};
 use crate::{Error, Result, check};
 use burn::tensor::Tensor;
 
@@ -164,7 +164,8 @@ impl Cacr {
 
     /// The loss of queries `[views, n, d]` with the keys of a momentum encoder `[views, n, d]` and a queue `[k, d]`, both constants, as are the
     /// weights made of them. With `intra_batch` the other queries of the same view are negatives too, with the gradient flowing
-    /// through their weights, as in the official code. Euclidean cost.
+    /// through their weights, as in the official code. Euclidean cost; the d² of a query and the queue is 2 − 2⟨q, n⟩, which without
+    /// [`Cacr::normalize`] supposes rows of norm 1.
     ///
     /// # Errors
     /// As [`Cacr::forward`]; when shapes do not fit, the queue is empty, or the loss is debiased or its cost not euclidean.
@@ -175,22 +176,40 @@ impl Cacr {
         check::same_shape(("queries", &queries), ("keys", &keys))?;
         let [v, n, d] = check_views("queries", &queries)?;
         check::rows("queue", &queue, 1)?;
-        let k = queue.dims()[0];
         let (queries, keys) = (queries.reshape([v * n, d]), keys.inner().reshape([v * n, d]));
+        check::same_width(("queries", &queries), ("queue", &queue))?;
+        check::values("queue", &queue, self.normalize && self.options.zero_rows == ZeroRows::Refuse)?;
         let attraction = self.attraction(queries.clone(), keys, v, n, true)?;
+        let unit = |rows: Tensor<2>| if self.normalize { normalize_rows(rows) } else { rows };
+        let (queries, queue) = (unit(queries), unit(queue.inner()));
         let mut repulsion: Option<Tensor<1>> = None;
         for x in 0..v {
-            let anchors = queries.clone().slice(x * n..(x + 1) * n);
-            let (candidates, excluded) = if intra_batch {
-                (Tensor::cat(vec![queue.clone().inner(), anchors.clone()], 0), selves(n, k))
-            } else {
-                (queue.clone().inner(), Ragged::none())
-            };
-            let contrast = Contrast { excluded, negatives: self.weighted_mean(k), ..self.contrast(nobody(n)) };
-            let loss = contrast.forward(("queries", anchors), ("queue", candidates))?.loss;
+            let view = queries.clone().slice(x * n..(x + 1) * n);
+            let loss = self.queue_repulsion(view, queue.clone(), intra_batch)?;
             repulsion = Some(repulsion.map_or(loss.clone(), |sum| sum + loss));
         }
         CacrOutput::new(attraction, repulsion.expect("two views at least").mul_scalar(1.0 / v as f64))
+    }
+
+    /// Of one view's queries, normalised already.
+    fn queue_repulsion(&self, queries: Tensor<2>, queue: Tensor<2>, intra_batch: bool) -> Result<Tensor<1>> {
+        let (n, k) = (queries.dims()[0], queue.dims()[0]);
+        // Twice the product of (q, ‖q‖², 1) with (n, 0, −1), or with (q', −½, −½ ‖q'‖²), is −d².
+        let squared = queries.clone().powi_scalar(2).sum_dim(1);
+        let one = squared.clone().inner().ones_like();
+        let zero = queue.clone().slice([0..k, 0..1]).zeros_like();
+        let minus = zero.clone().sub_scalar(1.0);
+        let anchors = Tensor::cat(vec![queries.clone(), squared.clone(), one.clone()], 1);
+        let mut candidates = Tensor::cat(vec![queue, zero, minus], 1);
+        let mut excluded = Ragged::none();
+        if intra_batch {
+            let others = Tensor::cat(vec![queries, one.mul_scalar(-0.5), squared.mul_scalar(-0.5)], 1);
+            candidates = Tensor::cat(vec![candidates, others], 0);
+            excluded = selves(n, k);
+        }
+        let negatives = self.weighted_mean(k);
+        let contrast = Contrast { excluded, negatives, ..Contrast::new(nobody(n), 0.5, false, self.options) };
+        Ok(contrast.forward(("queries", anchors), ("queue", candidates))?.loss)
     }
 
     /// The weights of the views `[views, n, d]`, computed in f64.

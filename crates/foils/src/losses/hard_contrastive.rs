@@ -25,7 +25,7 @@ impl HardContrastive {
     /// When `temperature` is not a finite number above 0, or `alpha` not above 0 and at most 1.
     pub fn new(temperature: f64, alpha: f64) -> Result<Self> {
         let temperature = check::positive("temperature", temperature)?;
-        Ok(Self { temperature, alpha: share("alpha", alpha)?, normalize: true, options: Options::default() })
+        Ok(Self { temperature, alpha: check::share("alpha", alpha)?, normalize: true, options: Options::default() })
     }
 
     setters!(normalize, options);
@@ -86,7 +86,7 @@ impl SimpleContrastive {
     /// # Errors
     /// When `alpha` is not above 0 and at most 1.
     pub fn hardest(mut self, alpha: f64) -> Result<Self> {
-        self.alpha = Some(share("alpha", alpha)?);
+        self.alpha = Some(check::share("alpha", alpha)?);
         Ok(self)
     }
 
@@ -127,11 +127,6 @@ impl RankingLoss for SimpleContrastive {
         let alpha = self.alpha.map_or(String::new(), |a| format!(", alpha {a}"));
         format!("{}(lambda {lambda}{alpha}, {similarity})", self.name())
     }
-}
-
-/// A share of a whole, not nothing.
-fn share(name: &str, value: f64) -> Result<f64> {
-    if value > 0.0 && value <= 1.0 { Ok(value) } else { Err(Error::invalid(format!("{name} = {value}, must be above 0 and at most 1"))) }
 }
 
 /// Row i belongs to row i.

@@ -4,7 +4,7 @@ use super::contrast::normalize_rows;
 use crate::{Error, Result, check};
 use burn::tensor::{Bool, DType, Tensor, TensorData};
 
-/// How far cosines are kept from ±1, where the angle has no gradient.
+/// How far ArcFace's cosines are kept from ±1, where the angle has no gradient.
 const EDGE: f64 = 1e-7;
 
 /// What is done to the cosine of a row and its own class's weights (unpg).
@@ -112,8 +112,7 @@ impl MarginHead {
                 let slope = (mag.u_margin - mag.l_margin) / (mag.u_a - mag.l_a);
                 let margin = norm.clone().sub_scalar(mag.l_a).mul_scalar(slope).add_scalar(mag.l_margin);
                 let easy = cosine.clone().inner().lower_equal_elem(0.0);
-                let inside = cosine.clone().clamp(-1.0 + EDGE, 1.0 - EDGE);
-                let turned = inside.clone() * margin.clone().cos() - sine(&inside) * margin.sin();
+                let turned = cosine.clone() * margin.clone().cos() - sine(&cosine) * margin.sin();
                 let rewarded = norm.clone().mul_scalar(1.0 / (mag.u_a * mag.u_a)) + norm.recip();
                 (turned.mask_where(easy, cosine), rewarded.mean().mul_scalar(mag.lambda_g))
             }
@@ -123,8 +122,11 @@ impl MarginHead {
     }
 }
 
+/// √(1 − cos²), without gradient where rounding makes it 0 or worse.
 fn sine(cosine: &Tensor<2>) -> Tensor<2> {
-    cosine.clone().powi_scalar(2).neg().add_scalar(1.0).sqrt()
+    let squared = cosine.clone().powi_scalar(2).neg().add_scalar(1.0);
+    let none = squared.clone().inner().lower_equal_elem(0.0);
+    squared.mask_fill(none.clone(), 1.0).sqrt().mask_fill(none, 0.0)
 }
 
 /// `[n, classes]`: where a column is the row's own class.
@@ -132,4 +134,26 @@ pub(super) fn own_class(labels: &[i64], classes: usize, beside: &Tensor<2>) -> T
     let own = labels.iter().flat_map(|&l| (0..classes as i64).map(move |c| c == l)).collect::<Vec<_>>();
     let device = beside.device().without_autodiff();
     Tensor::from_data(TensorData::new(own, [labels.len(), classes]), (&device, DType::Bool(burn::tensor::BoolStore::Native)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    /// A row in its class's direction: the angle is 0, and the margin all there is.
+    #[test]
+    fn magface_has_its_value_and_a_finite_gradient_at_the_end() {
+        let on = |values: &[f64], rows| {
+            Tensor::<2>::from_data(TensorData::new(values.to_vec(), [rows, 2]), (&Device::flex().autodiff(), DType::F64))
+        };
+        let head = MarginHead::MagFace(MagFace { l_margin: 0.5, u_margin: 0.5, l_a: 1.0, u_a: 2.0, lambda_g: 0.0 });
+        for (x, expected) in [([3.0, 4.0], 0.5f64.cos()), ([-3.0, -4.0], -1.0)] {
+            let features = on(&x, 1).require_grad();
+            let found = head.logits(features.clone(), on(&[3.0, 4.0, 1.0, 0.0], 2), &[0]).unwrap().logits.slice([0..1, 0..1]);
+            assert!((found.clone().into_scalar::<f64>() - expected).abs() < 1e-7);
+            let gradient: Vec<f64> = features.grad(&found.sum().backward()).unwrap().into_data().iter::<f64>().collect();
+            assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
+        }
+    }
 }

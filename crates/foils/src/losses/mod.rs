@@ -38,7 +38,7 @@ pub use crate::search::Similarity;
 pub use alignment::Alignment;
 pub use alignment_uniformity::AlignmentUniformity;
 pub use barlow_twins::{BarlowTwins, BarlowTwinsOutput};
-pub use by_name::{LossSettings, NAMES, by_name};
+pub use by_name::{ELSEWHERE, LossSettings, NAMES, by_name};
 pub use cacr::{Cacr, CacrOutput, CacrWeights, RepulsionCost};
 pub use dcl::{Dcl, Dclw};
 pub use dcl_queue::DclQueue;

@@ -127,7 +127,7 @@ impl RelevanceInfoNce {
             excluded.iter().for_each(|&j| negative[j as usize] = false);
             negative[own] = false;
             let negatives: Vec<usize> = (0..m).filter(|&j| negative[j]).collect();
-            if let Some(&j) = negatives.iter().find(|&&j| !relevance[i * m + j].is_finite()) {
+            if let Some(j) = negatives.iter().copied().chain([own]).find(|&j| !relevance[i * m + j].is_finite()) {
                 return Err(Error::invalid(format!("the relevance of candidate {j} for anchor {i} is {}", relevance[i * m + j])));
             }
             let logits = || negatives.iter().map(|&j| relevance[i * m + j] / self.weight_temperature);

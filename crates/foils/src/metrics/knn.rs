@@ -68,7 +68,8 @@ pub fn knn_predict<T: Row>(features: &[T], bank: &[T], dim: usize, labels: &[i64
 /// The scores of all classes and the best class.
 fn vote<T: Real>(similarities: &[T], k: usize, labels: &[i64], temperature: f64, num_classes: usize) -> (Vec<f64>, usize) {
     let mut order: Vec<usize> = (0..similarities.len()).collect();
-    let nearer = |&i: &usize, &j: &usize| similarities[j].to_f64().total_cmp(&similarities[i].to_f64()).then(i.cmp(&j));
+    // + 0: both zeros tie.
+    let nearer = |&i: &usize, &j: &usize| (similarities[j].to_f64() + 0.0).total_cmp(&(similarities[i].to_f64() + 0.0)).then(i.cmp(&j));
     if k < order.len() {
         order.select_nth_unstable_by(k - 1, nearer);
         order.truncate(k);
@@ -164,6 +165,11 @@ mod tests {
         assert_eq!(at(1, 0.1, [2, 1, 0], [0.0, 0.0]).scores, [0.0, 0.0, 1.0]);
         assert_eq!(at(3, 1e-4, [0, 0, 2], [0.1, 1.0]).predictions, [2]);
         assert_eq!(at(3, 1e-4, [0, 0, 2], [-1.0, -0.5]).predictions, [2]);
+    }
+
+    #[test]
+    fn both_zeros_are_as_near() {
+        assert_eq!(vote(&[-0.0, 0.0, -1.0], 1, &[1, 0, 0], 1.0, 2), (vec![0.0, 1.0], 1));
     }
 
     #[test]

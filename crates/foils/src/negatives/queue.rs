@@ -10,6 +10,12 @@ use rand::RngExt;
 /// # Errors
 /// When the queue is empty, n > k, ptr ≥ k, the widths or types differ, or a value is not finite.
 pub fn queue_update(queue: Tensor<2>, keys: Tensor<2>, ptr: usize) -> Result<(Tensor<2>, usize)> {
+    check::values("queue", &queue, false)?;
+    put(queue, keys, ptr)
+}
+
+/// [`queue_update`] of a queue that is known to be finite.
+fn put(queue: Tensor<2>, keys: Tensor<2>, ptr: usize) -> Result<(Tensor<2>, usize)> {
     check::rows("queue", &queue, 1)?;
     check::same_width(("queue", &queue), ("keys", &keys))?;
     let ([k, d], [n, _]) = (queue.dims(), keys.dims());
@@ -67,7 +73,7 @@ impl Queue {
     /// # Errors
     /// As [`queue_update`]; the queue is then unchanged.
     pub fn push(&mut self, keys: Tensor<2>) -> Result<()> {
-        (self.rows, self.ptr) = queue_update(self.rows.clone(), keys, self.ptr)?;
+        (self.rows, self.ptr) = put(self.rows.clone(), keys, self.ptr)?;
         Ok(())
     }
 }
@@ -126,7 +132,8 @@ mod tests {
         };
         says(queue_update(column(&[1.0]), column(&[1.0, 2.0]), 0), "2 keys do not fit a queue of 1");
         says(queue_update(column(&[1.0]), column(&[1.0]), 1), "ptr = 1");
-        says(queue_update(column(&[1.0]), column(&[f32::NAN]), 0), "NaN");
+        says(queue_update(column(&[1.0]), column(&[f32::NAN]), 0), "keys: row 0, column 0 is NaN");
+        says(queue_update(column(&[1.0, f32::INFINITY]), column(&[1.0]), 0), "queue: row 1, column 0 is inf");
         says(queue_update(Tensor::zeros([0, 1], &Device::flex()), column(&[1.0]), 0), "0 rows");
         says(queue_update(column(&[1.0]), Tensor::zeros([1, 2], &Device::flex()), 0), "widths differ");
         assert!(Queue::new(0, 3, 1, &Device::flex()).is_err());

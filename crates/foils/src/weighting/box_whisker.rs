@@ -78,10 +78,13 @@ impl PairSimilarities {
     /// Of rows `[n, dim]`, row-major, with a class each: pairs i < j, by i and then by j (unpg).
     ///
     /// # Errors
-    /// When labels are not one a row, rows are ragged or zero, or a value is not finite.
+    /// When there are no rows, labels are not one a row, rows are ragged or zero, or a value is not finite.
     pub fn of<T: Row>(features: &[T], dim: usize, labels: &[i64]) -> Result<Self> {
         let rows = unit_rows("features", features, dim)?;
         let n = rows.len() / dim;
+        if n == 0 {
+            return Err(Error::invalid("features has 0 rows: there are no pairs"));
+        }
         if labels.len() != n {
             return Err(Error::invalid(format!("{} labels for {n} rows", labels.len())));
         }
@@ -133,5 +136,6 @@ mod tests {
         assert!(of(&[1.0, 0.0, 0.0, 0.0], &[0, 1]).unwrap_err().to_string().contains("row 1"));
         assert!(of(&[1.0, 0.0], &[0, 1]).unwrap_err().to_string().contains("2 labels for 1 row"));
         assert!(of(&[1.0, f64::NAN], &[0]).is_err());
+        assert!(of(&[], &[]).unwrap_err().to_string().contains("0 rows"));
     }
 }

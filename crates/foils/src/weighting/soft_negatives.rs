@@ -46,7 +46,7 @@ impl SoftNegatives {
     /// are any, the candidates that are excluded for it.
     ///
     /// # Errors
-    /// When lengths do not fit, a relevance of a negative is not finite, or β − α/M is not above 0, which α, β and M together decide.
+    /// When lengths do not fit, a relevance of a negative or a positive is not finite, or β − α/M is not above 0, which α, β and M together decide.
     pub fn weights(&self, relevance: &[f64], candidates: usize, positive: &[u32], excluded: &[Vec<u32>]) -> Result<SoftWeights> {
         let (n, m) = (positive.len(), candidates);
         if relevance.len() != n * m {
@@ -56,7 +56,8 @@ impl SoftNegatives {
         for i in 0..n {
             let row = &relevance[i * m..][..m];
             let negatives = negatives(m, positive[i], excluded.get(i).map_or(&[], Vec::as_slice))?;
-            if let Some(&j) = negatives.iter().find(|&&j| !row[j].is_finite()) {
+            let own = positive[i] as usize;
+            if let Some(j) = negatives.iter().copied().chain([own]).find(|&j| !row[j].is_finite()) {
                 return Err(Error::invalid(format!("the relevance of candidate {j} for anchor {i} is {}", row[j])));
             }
             if negatives.is_empty() {
@@ -116,7 +117,8 @@ impl Cancellation {
                         let count = negatives.len();
                         return Err(Error::invalid(format!("top_k = {k} would drop all of the {count} negatives of anchor {i}")));
                     }
-                    negatives.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+                    // + 0: both zeros tie.
+                    negatives.sort_by(|&a, &b| (row[b] + 0.0).total_cmp(&(row[a] + 0.0)));
                     negatives[..k].iter().map(|&j| j as u32).collect()
                 }
                 Self::Ratio(ratio) if !ratio.is_finite() => {
@@ -199,5 +201,18 @@ mod tests {
         }
         let all = Cancellation::TopK(2).excluded(&[0.0; 9], 3, &[0, 1, 2], &[]).unwrap_err().to_string();
         assert!(all.contains("top_k = 2") && all.contains("2 negatives"), "{all}");
+        says(soft(1.0, 1.0).weights(&[f64::NAN, 0.0, 0.0], 3, &[0], &[]), &["candidate 0", "anchor 0", "NaN"]);
+        for ratio in [f64::NAN, f64::INFINITY] {
+            let message = Cancellation::Ratio(ratio).excluded(&[0.0; 4], 2, &[0, 1], &[]).unwrap_err().to_string();
+            assert!(message.contains(&format!("ratio = {ratio}")), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_positive_without_relevance_cancels_what_is_not_below_it_and_both_zeros_tie() {
+        let of = |cancellation: Cancellation, row: [f64; 4]| cancellation.excluded(&row, 4, &[0], &[]).unwrap().remove(0);
+        assert_eq!(of(Cancellation::Ratio(0.9), [0.0, 0.0, -1.0, 2.0]), [1, 3]);
+        assert_eq!(of(Cancellation::Ratio(0.9), [-1.0, -0.95, -0.9, 0.0]), [2, 3]);
+        assert_eq!(of(Cancellation::TopK(1), [9.0, -0.0, 0.0, -1.0]), [1]);
     }
 }

@@ -1,6 +1,7 @@
 //! The Barlow Twins form.
 
 use super::{check_heads, check_shape, check_temperatures, checked, mask, omega};
+use crate::losses::barlow_twins::standardize;
 use crate::{Result, check};
 use burn::tensor::Tensor;
 
@@ -23,19 +24,19 @@ impl AmclBarlowTwins {
         Ok(Self { lambda_offdiag, beta: check::not_negative("beta", beta)?, eps: 1e-5 })
     }
 
-    /// Sets ε.
+    /// Sets ε. Without it (0) no column may be constant.
     ///
     /// # Errors
-    /// When it is not a finite number above 0.
+    /// When it is negative or not finite.
     pub fn eps(mut self, eps: f64) -> Result<Self> {
-        self.eps = check::positive("eps", eps)?;
+        self.eps = check::not_negative("eps", eps)?;
         Ok(self)
     }
 
     /// The loss of two views `[heads, n, d]` and temperatures `[heads, d, d]`.
     ///
     /// # Errors
-    /// When shapes do not fit, there is no head or n < 2, a value is not finite, or a temperature not above 0.
+    /// When shapes do not fit, there is no head or n < 2, a value is not finite, a temperature not above 0, or a column is constant while ε is 0.
     pub fn forward(&self, z1: Tensor<3>, z2: Tensor<3>, tau: Tensor<3>) -> Result<Tensor<1>> {
         check::same_shape(("z1", &z1), ("z2", &z2))?;
         check_heads("z1", &z1)?;
@@ -43,17 +44,12 @@ impl AmclBarlowTwins {
         let [heads, n, dim] = z1.dims();
         check_shape("tau", &tau, [heads, dim, dim])?;
         check_temperatures("tau", &tau)?;
-        let c = self.standardize(z1).swap_dims(1, 2).matmul(self.standardize(z2)).mul_scalar(1.0 / n as f64);
+        let (z1, z2) = (standardize("z1", z1, self.eps)?, standardize("z2", z2, self.eps)?);
+        let c = z1.swap_dims(1, 2).matmul(z2).mul_scalar(1.0 / n as f64);
         let held = omega(tau.clone(), dim).mul_scalar(self.beta);
         let on = (c.clone() / tau.clone()).neg().add_scalar(1.0).powi_scalar(2) + held.clone();
         let off = (c.clone().powi_scalar(2) / tau).mul_scalar(self.lambda_offdiag) - held;
         let diagonal = mask(heads, [dim, dim], &c, |l, m| l == m);
         checked(on.mask_fill(diagonal.clone().bool_not(), 0.0).sum() + off.mask_fill(diagonal, 0.0).sum())
-    }
-
-    fn standardize(&self, z: Tensor<3>) -> Tensor<3> {
-        let centred = z.clone() - z.mean_dim(1);
-        let deviation = centred.clone().powi_scalar(2).mean_dim(1).add_scalar(self.eps).sqrt();
-        centred / deviation
     }
 }

@@ -68,7 +68,7 @@ impl TemperatureWeights {
     /// `w1` `[hidden, 2·dim]`, `b1` `[hidden]`, `w2` `[1, hidden]`, `b2` `[1]`.
     ///
     /// # Errors
-    /// When shapes do not fit, or not 0 < `tau_min` < `tau_max`.
+    /// When shapes do not fit, a value is not finite, or not 0 < `tau_min` < `tau_max`.
     pub fn new(w1: Tensor<2>, b1: Tensor<1>, w2: Tensor<2>, b2: Tensor<1>, tau_min: f64, tau_max: f64) -> Result<Self> {
         let bounds = check_bounds(tau_min, tau_max)?;
         let [hidden, width] = w1.dims();
@@ -77,6 +77,10 @@ impl TemperatureWeights {
         if !fits {
             let shapes = format!("{:?}, {:?}, {:?} and {:?}", w1.dims(), b1.dims(), w2.dims(), b2.dims());
             return Err(Error::invalid(format!("w1, b1, w2 and b2 have the shapes {shapes}, not [h, 2d], [h], [1, h] and [1]")));
+        }
+        for (name, matrix, vector) in [("1", &w1, &b1), ("2", &w2, &b2)] {
+            check::values(&format!("w{name}"), matrix, false)?;
+            check::values(&format!("b{name}"), vector, false)?;
         }
         Ok(Self { w1, b1, w2, b2, bounds })
     }

@@ -12,6 +12,11 @@ fn wave<const D: usize>(shape: [usize; D], step: f64) -> Tensor<D> {
     tensor((0..shape.iter().product()).map(|i| (i as f64 * step + step).sin()).collect(), shape)
 }
 
+/// Leaves too: what was computed can be walked back through once.
+fn positive<const D: usize>(shape: [usize; D], step: f64) -> Tensor<D> {
+    tensor(wave(shape, step).into_data().iter::<f64>().map(|v| v.abs() + 0.2).collect(), shape)
+}
+
 fn full<const D: usize>(shape: [usize; D], value: f64) -> Tensor<D> {
     tensor(vec![value; shape.iter().product()], shape)
 }
@@ -88,19 +93,18 @@ fn check_gradient<const D: usize>(x: &Tensor<D>, f: impl Fn(Tensor<D>) -> Tensor
 
 #[test]
 fn gradients_are_right() {
-    let (z1, z2, tau) = (wave([2, 4, 3], 0.7), wave([2, 4, 3], 1.9), wave([2, 3, 3], 0.3).abs().add_scalar(0.2));
+    let (z1, z2, tau) = (wave([2, 4, 3], 0.7), wave([2, 4, 3], 1.9), positive([2, 3, 3], 0.3));
     let twins = AmclBarlowTwins::new(0.01, 0.1).unwrap();
     check_gradient(&z1, |x| twins.forward(x, z2.clone(), tau.clone()).unwrap());
     check_gradient(&z2, |x| twins.forward(z1.clone(), x, tau.clone()).unwrap());
     check_gradient(&tau, |x| twins.forward(z1.clone(), z2.clone(), x).unwrap());
     for mode in [NegativeMode::Max, NegativeMode::LogSumExp] {
         let loss = Amcl::new(0.1).unwrap().mode(mode);
-        let tau = wave([2, 8, 8], 0.3).abs().add_scalar(0.2);
+        let tau = positive([2, 8, 8], 0.3);
         check_gradient(&z1, |x| loss.forward(x, z2.clone(), tau.clone()).unwrap());
         check_gradient(&z2, |x| loss.forward(z1.clone(), x, tau.clone()).unwrap());
         check_gradient(&tau, |x| loss.forward(z1.clone(), z2.clone(), x).unwrap());
-        let (queue, own, theirs) =
-            (wave([2, 5, 3], 0.4), wave([2, 4], 0.9).abs().add_scalar(0.2), wave([2, 4, 5], 1.4).abs().add_scalar(0.2));
+        let (queue, own, theirs) = (wave([2, 5, 3], 0.4), positive([2, 4], 0.9), positive([2, 4, 5], 1.4));
         let of = |query: Tensor<3>, own: Tensor<2>, theirs: Tensor<3>| {
             loss.forward_queue(query, z2.clone(), queue.clone(), own, theirs).unwrap()
         };
@@ -164,6 +168,7 @@ fn bad_input_is_refused() {
     refused(moco.forward_queue(z(2, 3), z(2, 3), z(2, 4), full([2, 2], 1.0), full([2, 3, 4], 1.0)), "tau_pos has the shape");
     refused(moco.forward_queue(z(2, 3), z(2, 3), z(2, 4), full([2, 3], 1.0), full([2, 3, 4], -1.0)), "tau_neg: entry 0 is -1");
     refused(AmclBarlowTwins::new(0.1, 0.1).unwrap().forward(z(1, 3), z(1, 3), full([1, 2, 2], 1.0)), "tau has the shape");
+    says_of_eps(&AmclBarlowTwins::new(0.1, 0.1).unwrap());
     let device = Device::flex();
     for (low, high, words) in [(0.0, 1.0, "tau_min"), (1.0, 1.0, "tau_min = 1 must be below"), (0.1, f64::NAN, "tau_max")] {
         refused(AdaptiveTemperature::new(3, 4, low, high, 0, &device), words);
@@ -173,4 +178,16 @@ fn bad_input_is_refused() {
     refused(network.pairs(wave([2, 3], 1.0), wave([3, 3], 1.0)), "z_b");
     refused(network.all_pairs(wave([2, 2], 1.0), wave([3, 3], 1.0)), "z_a has 2 columns");
     refused(TemperatureWeights::new(wave([4, 5], 1.0), full([4], 0.0), full([1, 4], 0.1), full([1], 0.0), 0.1, 1.0), "[h, 2d]");
+    refused(TemperatureWeights::new(wave([4, 6], 1.0), full([4], f64::NAN), full([1, 4], 0.1), full([1], 0.0), 0.1, 1.0), "b1: row 0");
+}
+
+/// ε may be 0 where no column is constant.
+fn says_of_eps(twins: &AmclBarlowTwins) {
+    refused(twins.eps(-1.0), "eps = -1");
+    let (exact, tau) = (twins.eps(0.0).unwrap(), full([2, 2, 2], 0.5));
+    let z = wave([2, 3, 2], 0.7);
+    assert!(exact.forward(z.clone(), z.clone(), tau.clone()).is_ok());
+    let constant = Tensor::cat(vec![z.clone().slice([0..2, 0..3, 0..1]), full([2, 3, 1], 0.25)], 2);
+    refused(exact.forward(z.clone(), constant.clone(), tau.clone()), "z2: column 1 is constant");
+    assert!(twins.forward(z, constant, tau).is_ok());
 }

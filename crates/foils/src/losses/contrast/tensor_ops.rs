@@ -57,7 +57,9 @@ impl Contrast {
         let empty = with_none(&masks.not_in_denominator);
         let inside = biased.clone().mask_fill(mask(&filled(&masks.not_in_denominator, &empty)), f64::NEG_INFINITY);
         let shift = inside.clone().inner().max_dim(1);
-        let log_denominator = (inside.clone() - shift.clone()).exp().sum_dim(1).log() + shift;
+        let exponentials = (inside.clone() - shift.clone()).exp();
+        let sum = exponentials.clone().sum_dim(1);
+        let log_denominator = sum.clone().log() + shift;
 
         let own = self.weighted_positive(&positive, n);
         let (mut of_negatives, mut row_loss) = (log_denominator.clone(), None);
@@ -83,7 +85,7 @@ impl Contrast {
             }
             Negatives::BinaryCrossEntropy { targets } => {
                 let out = mask(&masks.not_in_denominator);
-                let p = (inside - log_denominator.clone()).exp().mask_fill(out.clone(), 0.0);
+                let p = (exponentials / sum).mask_fill(out.clone(), 0.0);
                 let targets = matrix(targets.clone()).mask_fill(out, 0.0);
                 let here = p.clone().inner();
                 let rest = here.clone().neg().add_scalar(1.0);

@@ -40,7 +40,8 @@ impl GroupOrdering {
         for row in 0..rows {
             for (values, width) in [(&low, k), (&high, p)] {
                 let mut order: Vec<usize> = (row * width..(row + 1) * width).collect();
-                order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+                // + 0: both zeros tie.
+                order.sort_by(|&a, &b| (values[a] + 0.0).total_cmp(&(values[b] + 0.0)));
                 sorted.extend(order.iter().map(|&at| values[at]));
                 from.extend(order);
             }

@@ -94,7 +94,9 @@ impl SortingNetwork {
         match self.distribution {
             Distribution::Cauchy => v.atan().mul_scalar(1.0 / PI).add_scalar(0.5),
             Distribution::Logistic => activation::sigmoid(v),
-            Distribution::LogisticPhi { lambda } => activation::sigmoid(v * differences.abs().add_scalar(1e-10).powf_scalar(-lambda)),
+            Distribution::LogisticPhi { lambda } => {
+                activation::sigmoid(v * differences.abs().add_scalar(1e-10).log().mul_scalar(-lambda).exp())
+            }
             Distribution::Reciprocal => (v.clone() / v.abs().add_scalar(2.0)).mul_scalar(0.5).add_scalar(0.5),
             Distribution::Optimal => {
                 let side = v.clone().detach().sign().mask_fill(v.clone().detach().abs().lower_equal_elem(0.25), 0.0);

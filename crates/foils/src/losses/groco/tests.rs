@@ -121,8 +121,21 @@ fn bad_input_is_refused() {
     let alone = Targets::new(vec![0], vec![vec![1]]);
     let pair = RankingLoss::forward(&groco, leaf(wave(2, 1.0), [1, 2]), leaf(wave(4, 1.0), [2, 2]), &alone);
     refused(pair, "anchor 0 has no negatives");
+    refused(groco.forward(leaf(vec![], [2, 5, 0]), 2), "its rows are empty");
     // All scores equal: every comparator is at one half, and the loss has a value and a gradient.
     let (p, n) = (leaf(vec![0.5; 2], [1, 2]), leaf(vec![0.5; 3], [1, 3]));
     let loss = group.forward(p.clone(), n).unwrap();
     assert!(loss.clone().into_scalar::<f64>().is_finite() && values(p.grad(&loss.backward()).unwrap()).iter().all(|g| *g < 0.0));
+}
+
+/// Both zeros are one number: of equal scores the first comes first.
+#[test]
+fn ties_keep_their_order_whatever_the_sign_of_zero() {
+    let gradients = |zeros: [f64; 3]| {
+        let negatives = leaf(zeros.to_vec(), [1, 3]);
+        let loss = GroupOrdering::default().forward(leaf(vec![0.4], [1, 1]), negatives.clone()).unwrap();
+        values(negatives.grad(&loss.backward()).unwrap())
+    };
+    let (plain, mixed) = (gradients([0.0; 3]), gradients([0.0, 0.0, -0.0]));
+    assert!(plain == mixed && plain[0] != plain[2], "{plain:?} {mixed:?}");
 }

@@ -76,7 +76,8 @@ pub(super) fn nearest(values: &Tensor<2>, k: usize, candidates: impl Fn(usize) -
         if order.len() < k {
             return Err(Error::invalid(format!("anchor {i} has {} negatives, and {k} are asked for", order.len())));
         }
-        let larger_first = |a: &usize, b: &usize| row[*b].total_cmp(&row[*a]).then(a.cmp(b));
+        // + 0: both zeros tie.
+        let larger_first = |a: &usize, b: &usize| (row[*b] + 0.0).total_cmp(&(row[*a] + 0.0)).then(a.cmp(b));
         if order.len() > k {
             order.select_nth_unstable_by(k - 1, larger_first);
             order.truncate(k);

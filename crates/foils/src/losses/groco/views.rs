@@ -44,7 +44,7 @@ impl Groco {
     /// The loss of `views` `[views, n, d]`. The first `n_pos_views` are full views; those after them (small crops) are only anchors.
     ///
     /// # Errors
-    /// When there are fewer than 2 views, `n_pos_views` is not 2 to their number, n − 1 is below `topk_neg`, or a value is not finite.
+    /// When there are fewer than 2 views, `n_pos_views` is not 2 to their number, n − 1 is below `topk_neg`, rows are empty, or a value is not finite.
     pub fn forward(&self, views: Tensor<3>, n_pos_views: usize) -> Result<Tensor<1>> {
         let [count, n, dim] = views.dims();
         if count < 2 || !(2..=count).contains(&n_pos_views) {
@@ -53,6 +53,7 @@ impl Groco {
         if n <= self.topk_neg {
             return Err(Error::invalid(format!("{n} rows have {} negatives, and topk_neg is {}", n.saturating_sub(1), self.topk_neg)));
         }
+        check::rows("views", &views, 1)?;
         check::values("views", &views, false)?;
         let rows: Vec<Tensor<2>> = (0..count).map(|v| unit(views.clone().slice(v..v + 1).reshape([n, dim]))).collect();
         let others: Vec<Tensor<2>> = rows.iter().map(|r| if self.stop_grad { r.clone().detach() } else { r.clone() }).collect();

@@ -152,4 +152,39 @@ fn unusable_input_is_named() {
     says(cacr.cost(RepulsionCost::Rbf { t: 2.0 }).unwrap().debiased(0.1), &["debiased"]);
     says(cacr.forward(leaf(&a, 2).reshape([1, 3, 2])), &["[1, 3, 2]"]);
     says(cacr.forward(leaf(&a[..4], 2).reshape([2, 1, 2])), &["[2, 1, 2]"]);
+    says(cacr.debiased(-0.1), &["tau_plus = -0.1"]);
+    says(cacr.forward(leaf(&[f64::NAN; 8], 2).reshape([2, 2, 2])), &["NaN"]);
+    let two = || leaf(&wave(8, 0.7), 2).reshape([2, 2, 2]);
+    says(cacr.forward_queue(two(), two(), Tensor::zeros([0, 2], (&Device::flex().autodiff(), DType::F64)), true), &["queue has 0 rows"]);
+    says(cacr.forward_queue(two(), two(), leaf(&a, 3), true), &["queue has", "[2, 3]", "widths differ"]);
+    says(cacr.forward_queue(two(), two(), leaf(&[1.0, f64::NAN], 2), false), &["queue: row 0", "NaN"]);
+    says(cacr.forward_queue(two(), two(), leaf(&[0.0, 0.0], 2), false), &["queue: row 0", "zero vector"]);
+    says(SoftInfoNce::new(0.0), &["temperature = 0"]);
+    says(soft.forward(leaf(&a[..2], 2), leaf(&b[..2], 2), &own(1)), &["1 candidates", "no negatives"]);
+}
+
+/// With one negative the weight is 1, and what repels is its distance: to a queue 2 − 2⟨q, n⟩, also of rows that have another norm.
+#[test]
+fn a_single_negative_has_all_the_weight() {
+    let views = leaf(&[1.0, 0.0, 0.0, 1.0, 0.6, 0.8, 0.8, 0.6], 2).reshape([2, 2, 2]);
+    let cacr = Cacr::new(1.0, 2.0).unwrap();
+    assert_eq!(cacr.weights(&views).unwrap().negative, [1.0, 1.0]);
+    // d² of (1, 0) and (0.8, 0.6), and of (0, 1) and (0.6, 0.8).
+    assert!((cacr.forward(views.clone()).unwrap().repulsion + 0.4).abs() < 1e-12);
+    for compute in [Compute::Auto, Compute::TensorOps] {
+        let loss = cacr.normalize(false).options(Options { compute, ..Options::default() });
+        let found = loss.forward_queue(views.clone(), views.clone(), leaf(&[3.0, -1.0], 2), false).unwrap();
+        let products = [3.0, -1.0, 1.0, 1.8];
+        assert!((found.repulsion + products.iter().map(|s| 2.0 - 2.0 * s).sum::<f64>() / 4.0).abs() < 1e-12);
+    }
+}
+
+/// A probability that is 1 to the last digit has the bound of its rest's logarithm, as in PyTorch.
+#[test]
+fn binary_entropies_end_at_the_bound() {
+    let targets = Targets { teacher: vec![0.0; 9], ..own(3) };
+    let bce = |o: Options| RelevanceInfoNce::bce(1.0, 1.0).unwrap().normalize(false).options(o);
+    let found = both(&[30.0; 3], &[0.0, 0.0, 2.0], 1, |o, x, y| bce(o).forward(x, y, &targets));
+    // Rows 0 and 1: the positive, a negative of target ½, and that which has all: 60 + 30 + ½ · 100. Row 2: two negatives.
+    assert!((found[0][0] / 3.0 - (2.0 * 140.0 + 60.0) / 9.0).abs() < 1e-9);
 }

@@ -144,11 +144,22 @@ fn bad_input_is_refused() {
     says(sup_con.forward(none().reshape([0, 1, 2]), &[]), "0 rows");
     says(sup_con.forward(nan.clone().reshape([2, 1, 2]), &[1, 1]), "NaN");
     says(sup_con.base_temperature(0.0), "base_temperature");
+    says(SupCon::new(0.0), "temperature = 0");
+    says(InfoNce::new(0.1).unwrap().forward(one(), one()), "1 rows");
+    says(InfoNce::new(0.1).unwrap().forward(none(), none()), "0 rows");
     let moco = MocoInfoNce::new(0.1).unwrap();
     says(moco.forward(x.clone(), x.clone(), none()), "queue has 0 rows");
     says(moco.forward(x.clone(), one(), x.clone()), "key has [1, 2]");
     says(moco.forward(none(), none(), x.clone()), "query has 0 rows");
     says(moco.forward(x.clone(), x.clone(), leaf(&[1.0, 2.0, 3.0], 3)), "widths differ");
-    says(DclQueue::new(0.1).unwrap().forward(x.clone(), x.clone(), nan), "NaN");
+    says(moco.forward(x.clone(), x.clone(), nan.clone()), "NaN");
+    let queue = DclQueue::new(0.1).unwrap();
+    says(queue.forward(x.clone(), x.clone(), none()), "queue has 0 rows");
+    says(queue.forward(x.clone(), x.clone(), nan), "NaN");
     says(DclQueue::new(-0.1), "temperature");
+    says(Dcl::new(0.0), "temperature = 0");
+    says(Dclw::new(0.1, 0.5).unwrap().forward(one(), one()), "1 rows");
+    says(Dclw::new(0.1, 0.5).unwrap().forward(x.clone(), one()), "z2 has [1, 2]");
+    // A power that is no number of this machine's.
+    says(Alignment::new(1e308).unwrap().normalize(false).forward(x.clone().mul_scalar(9.0), x.clone()), "the loss is");
 }

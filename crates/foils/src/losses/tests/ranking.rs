@@ -237,6 +237,14 @@ fn losses_by_name() {
     let both = LossSettings { temperature: Some(0.1), scale: Some(10.0), ..Default::default() };
     assert!(by_name("dcl", &both).is_err());
     assert!(by_name("hinge", &LossSettings::default()).err().unwrap().to_string().contains("mnrl, infonce"));
+    for (name, words) in [
+        ("moco", "`infonce` with a queue of negatives, `--negatives queue:N`"),
+        ("sup-con", "needs classes"),
+        ("supcon", "`losses::SupCon`"),
+    ] {
+        let message = by_name(name, &LossSettings::default()).err().unwrap().to_string();
+        assert!(message.contains(&format!("no loss `{name}`")) && message.contains(words), "{message}");
+    }
     let settings: LossSettings = serde_json::from_str(r#"{"scale": 10, "similarity": "dot"}"#).unwrap();
     assert_eq!(by_name("dclw", &settings).unwrap().describe(), "DCLW(temperature 0.1, sigma 0.5, dot)");
     assert!(serde_json::from_str::<LossSettings>(r#"{"tau": 1}"#).is_err());
