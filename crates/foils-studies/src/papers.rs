@@ -6,8 +6,14 @@ use foils::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Every study.
-pub const STUDIES: &[&Study] =
-    &[&crate::contrastive_behaviour::STUDY, &crate::dcl::STUDY, &crate::eci::STUDY, &crate::meco::STUDY, &crate::soft_infonce::STUDY];
+pub const STUDIES: &[&Study] = &[
+    &crate::cacr::STUDY,
+    &crate::contrastive_behaviour::STUDY,
+    &crate::dcl::STUDY,
+    &crate::eci::STUDY,
+    &crate::meco::STUDY,
+    &crate::soft_infonce::STUDY,
+];
 
 /// A paper about foils.
 #[derive(Clone, Debug, Serialize, Deserialize)]
