@@ -267,11 +267,7 @@ fn plot_embeddings(encoder: &ImageEncoder, temperature: f64, test: &Images, seed
         "A large temperature should leave negatives at higher similarities.",
         &SimilarityHistograms::of_views(&z1, &z2, width, 40)?,
     ));
-    let Rows { mut values, width, labels } = Rows::projections(encoder, test)?;
-    for row in values.chunks_exact_mut(width) {
-        let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
-        row.iter_mut().for_each(|v| *v /= norm);
-    }
+    let Rows { values, width, labels } = Rows::projections(encoder, test)?.unit();
     let shown = labels.len().min(1000);
     outcome.plot(Plot::embedding(
         format!("Unit projections of test images, contrastive at τ = {temperature}"),

@@ -120,6 +120,16 @@ impl Rows {
         Ok(Self { values, width: images.shape().iter().product(), labels: labels(images) })
     }
 
+    /// Each divided by its norm, as losses see projections; a zero row stays.
+    #[must_use]
+    pub fn unit(mut self) -> Self {
+        for row in self.values.chunks_exact_mut(self.width) {
+            let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+            row.iter_mut().for_each(|v| *v /= norm);
+        }
+        self
+    }
+
     /// Share of `test` whose class the 20 nearest of these rows give (cosine).
     pub fn knn_accuracy(&self, test: &Self) -> Result<f64> {
         let settings = KnnSettings { k: 20, temperature: 0.1, num_classes: self.classes() };
