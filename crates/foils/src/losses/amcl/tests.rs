@@ -3,6 +3,7 @@
 use super::*;
 use crate::losses::Dcl;
 use burn::tensor::{DType, Device};
+use foils_kernels::adaptive::{Adaptive, Columns};
 
 fn tensor<const D: usize>(values: Vec<f64>, shape: [usize; D]) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), (&Device::flex().autodiff(), DType::F64)).require_grad()
@@ -88,19 +89,22 @@ fn check_gradient<const D: usize>(x: &Tensor<D>, f: impl Fn(Tensor<D>) -> Tensor
 
 #[test]
 fn gradients_are_right() {
-    let (z1, z2, tau) = (wave([2, 4, 3], 0.7), wave([2, 4, 3], 1.9), wave([2, 3, 3], 0.3).abs().add_scalar(0.2));
+    let (z1, z2, tau) = (wave([2, 4, 3], 0.7), wave([2, 4, 3], 1.9), wave([2, 3, 3], 0.3).abs().add_scalar(0.2).detach().require_grad());
     let twins = AmclBarlowTwins::new(0.01, 0.1).unwrap();
     check_gradient(&z1, |x| twins.forward(x, z2.clone(), tau.clone()).unwrap());
     check_gradient(&z2, |x| twins.forward(z1.clone(), x, tau.clone()).unwrap());
     check_gradient(&tau, |x| twins.forward(z1.clone(), z2.clone(), x).unwrap());
     for mode in [NegativeMode::Max, NegativeMode::LogSumExp] {
         let loss = Amcl::new(0.1).unwrap().mode(mode);
-        let tau = wave([2, 8, 8], 0.3).abs().add_scalar(0.2);
+        let tau = wave([2, 8, 8], 0.3).abs().add_scalar(0.2).detach().require_grad();
         check_gradient(&z1, |x| loss.forward(x, z2.clone(), tau.clone()).unwrap());
         check_gradient(&z2, |x| loss.forward(z1.clone(), x, tau.clone()).unwrap());
         check_gradient(&tau, |x| loss.forward(z1.clone(), z2.clone(), x).unwrap());
-        let (queue, own, theirs) =
-            (wave([2, 5, 3], 0.4), wave([2, 4], 0.9).abs().add_scalar(0.2), wave([2, 4, 5], 1.4).abs().add_scalar(0.2));
+        let (queue, own, theirs) = (
+            wave([2, 5, 3], 0.4),
+            wave([2, 4], 0.9).abs().add_scalar(0.2).detach().require_grad(),
+            wave([2, 4, 5], 1.4).abs().add_scalar(0.2).detach().require_grad(),
+        );
         let of = |query: Tensor<3>, own: Tensor<2>, theirs: Tensor<3>| {
             loss.forward_queue(query, z2.clone(), queue.clone(), own, theirs).unwrap()
         };
@@ -173,4 +177,22 @@ fn bad_input_is_refused() {
     refused(network.pairs(wave([2, 3], 1.0), wave([3, 3], 1.0)), "z_b");
     refused(network.all_pairs(wave([2, 2], 1.0), wave([3, 3], 1.0)), "z_a has 2 columns");
     refused(TemperatureWeights::new(wave([4, 5], 1.0), full([4], 0.0), full([1, 4], 0.1), full([1], 0.0), 0.1, 1.0), "[h, 2d]");
+}
+
+#[test]
+fn the_kernel_and_plain_operations_agree() {
+    let columns = |i: usize| Columns { positive: (i < 2).then_some(3), own: (i != 1).then_some(i) };
+    for nearest in [false, true] {
+        let loss = Adaptive { beta: 0.1, dim: 4, nearest };
+        let found = |f: &dyn Fn(Tensor<3>, Tensor<3>) -> Tensor<1>| {
+            let (s, tau) = (wave([2, 3, 5], 0.7), wave([2, 3, 5], 1.3).abs().add_scalar(0.2).detach().require_grad());
+            let loss = f(s.clone(), tau.clone()).mul_scalar(3.0);
+            let gradients = loss.backward();
+            let mut all = vec![loss.into_scalar::<f64>()];
+            [s, tau].iter().for_each(|x| all.extend(x.grad(&gradients).unwrap().into_data().iter::<f64>()));
+            all
+        };
+        let (fused, plain) = (found(&|s, tau| rows::sum(loss, s, tau, columns)), found(&|s, tau| rows::plain(loss, s, tau, columns)));
+        assert!(fused.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-12), "{fused:?} and {plain:?}");
+    }
 }
