@@ -51,6 +51,10 @@ pub fn knn_predict<T: Row>(features: &[T], bank: &[T], dim: usize, labels: &[i64
     if let Some((i, label)) = labels.iter().enumerate().find(|(_, l)| !(0..num_classes as i64).contains(l)) {
         return Err(Error::invalid(format!("label {i} is {label}, not one of {num_classes} classes")));
     }
+    let fits = m.checked_mul(num_classes).is_some_and(|scores| Vec::<f64>::new().try_reserve_exact(scores).is_ok());
+    if !fits {
+        return Err(Error::invalid(format!("scores of {num_classes} classes for {m} features do not fit into memory")));
+    }
 
     /// The similarities of a block of features are kept below this many values.
     const BLOCK_VALUES: usize = 1 << 20;
@@ -188,5 +192,8 @@ mod tests {
         assert!(run(&[], &[0, 1], 1, 0.1).contains("no features"));
         assert!(run(&[1.0], &[0, 1], 1, 0.1).contains("do not fill"));
         assert!(run(&[f32::NAN, 1.0], &[0, 1], 1, 0.1).contains("NaN"));
+        let settings = KnnSettings { k: 1, temperature: 1.0, num_classes: usize::MAX / 64 };
+        let huge = knn_predict(&[1.0, 0.0], &bank, 2, &[0, 1], &settings).unwrap_err().to_string();
+        assert!(huge.contains("do not fit into memory"), "{huge}");
     }
 }

@@ -8,6 +8,7 @@ use crate::losses::{RankingLoss, Targets};
 use crate::weighting::{Cancellation, SoftNegatives};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Hyper-parameters of the weightings that can be picked by name ([`TrainSettings::weights`]); each takes what it has.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +87,8 @@ pub(super) fn check_weights(settings: &TrainSettings, loss: &dyn RankingLoss) ->
 pub(super) struct Weigher {
     how: How,
     source: Source<'static>,
+    /// Whether it was said that a ratio of what is not above 0 drops nearly all.
+    warned: AtomicBool,
 }
 
 impl Weigher {
@@ -107,7 +110,7 @@ impl Weigher {
             (_, false) => embedded(Source::encoder)?,
             (_, true) => embedded(Source::queries)?,
         };
-        Ok(Some(Self { how, source }))
+        Ok(Some(Self { how, source, warned: AtomicBool::new(false) }))
     }
 
     /// Sets the weights of `targets`, or excludes more; returns how many more for each anchor.
@@ -120,11 +123,25 @@ impl Weigher {
                 Ok(vec![0; n])
             }
             How::Cancel(cancellation) => {
+                if matches!(cancellation, Cancellation::Ratio(_)) {
+                    self.warn_of_positives(&relevance, m, &targets.positive);
+                }
                 let excluded = cancellation.excluded(&relevance, m, &targets.positive, &targets.excluded)?;
                 let more = excluded.iter().zip(&targets.excluded).map(|(now, before)| now.len() - before.len()).collect();
                 targets.excluded = excluded;
                 Ok(more)
             }
+        }
+    }
+
+    /// Once in a training.
+    fn warn_of_positives(&self, relevance: &[f64], candidates: usize, positive: &[u32]) {
+        let below = positive.iter().enumerate().filter(|&(i, &p)| relevance[i * candidates + p as usize] <= 0.0).count();
+        if below > 0 && !self.warned.swap(true, Ordering::Relaxed) {
+            let n = positive.len();
+            eprintln!(
+                "warning: the positive of {below} of {n} anchors in a batch has a relevance of 0 or less: cancel-ratio drops nearly all of their negatives"
+            );
         }
     }
 }

@@ -1,17 +1,22 @@
 //! Contrastive losses over several projection heads in which every pair has a temperature of its own (amcl).
 //!
 //! A temperature belongs to a pair of rows of one head and may come from anywhere; [`AdaptiveTemperature`] predicts it from the two
-//! rows. What keeps it in check is Ω(τ) = (d/2) ln τ + 1/τ, which comes from the likelihood of a Gaussian of variance τ.
+//! rows. [`AmclHeads`] are heads and temperatures as one module, to be trained along with an encoder. What keeps it in check is Ω(τ) = (d/2) ln τ + 1/τ, which comes from the likelihood of a Gaussian of variance τ.
 
 mod barlow_twins;
 mod contrast;
+mod heads;
+#[cfg(test)]
+mod heads_tests;
+mod rows;
 mod temperature;
 #[cfg(test)]
 mod tests;
 
 pub use barlow_twins::AmclBarlowTwins;
 pub use contrast::Amcl;
-pub use temperature::{AdaptiveTemperature, TemperatureWeights};
+pub use heads::{AmclHeads, AmclSettings, ReadTemperatures, Temperature};
+pub use temperature::{AdaptiveTemperature, EntryTemperatures, TemperatureWeights};
 
 use crate::{Error, Result, check};
 use burn::tensor::{Bool, Tensor, TensorData};
@@ -46,8 +51,12 @@ fn omega<const D: usize>(tau: Tensor<D>, dim: usize) -> Tensor<D> {
 }
 
 fn check_temperatures<const D: usize>(name: &str, tau: &Tensor<D>) -> Result<()> {
-    let values = tau.clone().inner().into_data();
-    match values.iter::<f64>().enumerate().find(|(_, t)| !(t.is_finite() && *t > 0.0)) {
+    let data = tau.clone().inner().into_data();
+    let wrong = match data.as_slice::<f32>() {
+        Ok(values) => values.iter().position(|t| !(t.is_finite() && *t > 0.0)),
+        Err(_) => data.iter::<f64>().position(|t| !(t.is_finite() && t > 0.0)),
+    };
+    match wrong.and_then(|at| Some((at, data.iter::<f64>().nth(at)?))) {
         Some((at, t)) => Err(Error::invalid(format!("{name}: entry {at} is {t}, and a temperature must be a finite number above 0"))),
         None => Ok(()),
     }
@@ -82,36 +91,6 @@ fn mask(heads: usize, [rows, columns]: [usize; 2], beside: &Tensor<3>, is: impl 
     let one: Vec<bool> = (0..rows * columns).map(|k| is(k / columns, k % columns)).collect();
     let device = beside.device().without_autodiff();
     Tensor::<3, Bool>::from_data(TensorData::new(one, [1, rows, columns]), &device).repeat_dim(0, heads)
-}
-
-/// What the negatives add, `[heads, rows, 1]`; `others` marks what is no negative.
-fn negatives(mode: NegativeMode, beta: f64, similarity: Tensor<3>, tau: Tensor<3>, others: Tensor<3, Bool>, dim: usize) -> Tensor<3> {
-    let unread = match mode {
-        NegativeMode::Max => first_largest(similarity.clone().inner().mask_fill(others, f64::NEG_INFINITY)).bool_not(),
-        NegativeMode::LogSumExp => others,
-    };
-    let tau = tau.mask_fill(unread.clone(), 1.0);
-    let logits = similarity / tau.clone() - omega(tau, dim).mul_scalar(beta);
-    match mode {
-        NegativeMode::Max => logits.mask_fill(unread, 0.0).sum_dim(2),
-        NegativeMode::LogSumExp => {
-            let logits = logits.mask_fill(unread, f64::NEG_INFINITY);
-            let shift = logits.clone().inner().max_dim(2);
-            (logits - shift.clone()).exp().sum_dim(2).log() + shift
-        }
-    }
-}
-
-/// Where the largest value of each row is, the first of equals.
-fn first_largest(values: Tensor<3>) -> Tensor<3, Bool> {
-    let (dims, device) = (values.dims(), values.device().without_autodiff());
-    let data: Vec<f64> = values.into_data().iter::<f64>().collect();
-    let mut largest = vec![false; data.len()];
-    for (row, marks) in data.chunks_exact(dims[2]).zip(largest.chunks_exact_mut(dims[2])) {
-        let at = (1..row.len()).fold(0, |best, j| if row[j] > row[best] { j } else { best });
-        marks[at] = true;
-    }
-    Tensor::from_data(TensorData::new(largest, dims), &device)
 }
 
 fn checked(loss: Tensor<1>) -> Result<Tensor<1>> {
