@@ -125,7 +125,7 @@ fn train(context: &Context, data: &ImageData, method: &str, setting: Setting, ep
     let recipe = SelfSupervised {
         body: Body::Conv,
         projections: 64,
-        // Without it both hard losses collapse here (uniformity of projections −0.02).
+        // Without it the hard loss collapses here at any temperature, and hard-simple does where λ is small.
         centred: true,
         views: vec![STRONG_VIEWS; 2],
         batch: BATCH,
