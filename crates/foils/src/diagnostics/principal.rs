@@ -98,6 +98,8 @@ impl PrincipalAxes {
             }
             dot(v, v).sqrt()
         };
+        // What is left of nothing lies in any direction, also along an earlier axis.
+        let rounding = 1e-14 * (0..dim).map(|i| covariance[i * dim + i]).sum::<f64>();
         // Of the columns the longest lies nowhere near a right angle to the first axis.
         let mut axis = vec![0.0; dim];
         let mut longest = 0.0;
@@ -107,7 +109,7 @@ impl PrincipalAxes {
             let mut column = covariance[start * dim..(start + 1) * dim].to_vec();
             let length = reduce(&mut column);
             // Where nothing varies any more, any direction will do that is at a right angle.
-            let candidate = if length > 0.0 { (length, column) } else { (1e-300 * reduce(&mut unit), unit) };
+            let candidate = if length > rounding { (length, column) } else { (1e-300 * reduce(&mut unit), unit) };
             if candidate.0 > longest {
                 (longest, axis) = candidate;
             }
@@ -119,7 +121,7 @@ impl PrincipalAxes {
             variance = dot(&next, &axis).max(0.0);
             length = reduce(&mut next);
             let turned: f64 = next.iter().zip(&axis).map(|(a, b)| (a / length - b).powi(2)).sum();
-            if !(length > 0.0 && turned > 1e-20) {
+            if !(length > rounding && turned > 1e-20) {
                 break;
             }
             axis = next;
