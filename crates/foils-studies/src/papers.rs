@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Every study.
 pub const STUDIES: &[&Study] =
-    &[&crate::dcl::STUDY, &crate::eci::STUDY, &crate::groco::STUDY, &crate::meco::STUDY, &crate::soft_infonce::STUDY];
+    &[&crate::dcl::STUDY, &crate::eci::STUDY, &crate::groco::STUDY, &crate::meco::STUDY, &crate::soft_infonce::STUDY, &crate::unpg::STUDY];
 
 /// A paper about foils.
 #[derive(Clone, Debug, Serialize, Deserialize)]
