@@ -14,3 +14,4 @@ pub mod plot;
 pub mod report;
 mod soft_infonce;
 pub mod study;
+mod unpg;

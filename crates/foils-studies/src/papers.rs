@@ -14,6 +14,7 @@ pub const STUDIES: &[&Study] = &[
     &crate::groco::STUDY,
     &crate::meco::STUDY,
     &crate::soft_infonce::STUDY,
+    &crate::unpg::STUDY,
 ];
 
 /// A paper about foils.
