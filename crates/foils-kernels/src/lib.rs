@@ -1,7 +1,6 @@
 //! The hot loops that everything else stands on, over plain slices, generic over f32 and f64 ([`Real`]).
 //! No tensor framework, no formats of files (bytes of one can be mapped: [`Mapped`]), no printing.
 
-pub mod adaptive;
 mod bag;
 pub mod bm25;
 pub mod contrastive;

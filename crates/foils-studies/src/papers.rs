@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Every study.
 pub const STUDIES: &[&Study] = &[
+    &crate::amcl::STUDY,
     &crate::cacr::STUDY,
     &crate::contrastive_behaviour::STUDY,
     &crate::dcl::STUDY,

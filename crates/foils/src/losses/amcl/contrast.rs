@@ -1,11 +1,9 @@
 //! The forms with a softmax or a nearest negative: two views, and a queue.
 
-use super::rows::{self, first_largest_of_rows};
-use super::{NegativeMode, check_heads, check_shape, check_temperatures, checked, mask, omega, unit};
+use super::{NegativeMode, check_heads, check_shape, check_temperatures, checked, first_largest_of_rows, mask, negatives, omega, unit};
 use crate::losses::setters::setters;
 use crate::{Error, Result, check};
 use burn::tensor::{Int, Tensor};
-use foils_kernels::adaptive::{Adaptive, Columns};
 
 /// AMCL on SimCLR and MoCo (amcl): every pair of rows and head has a temperature. With similarities s of one head and
 /// Ω(τ) = (d/2) ln τ + 1/τ an anchor adds −s/τ + βΩ(τ) for its positive, and what [`NegativeMode`] says for its negatives; heads are summed.
@@ -44,13 +42,21 @@ impl Amcl {
         check_heads("z1", &z1)?;
         check_heads("z2", &z2)?;
         let [heads, n, dim] = z1.dims();
-        check_shape("tau", &tau, [heads, 2 * n, 2 * n])?;
+        let rows = 2 * n;
+        check_shape("tau", &tau, [heads, rows, rows])?;
         check_temperatures("tau", &tau)?;
         let z = Tensor::cat(vec![z1, z2], 1);
         let z = if self.normalize { unit(z) } else { z };
         let similarity = z.clone().matmul(z.swap_dims(1, 2));
-        let columns = |i: usize| Columns { positive: Some((i + n) % (2 * n)), own: Some(i) };
-        checked(rows::sum(self.of_rows(dim), similarity, tau, columns).mul_scalar(1.0 / (2 * n) as f64))
+        let partner = |i: usize, j: usize| j == (i + n) % rows;
+        let not_positive = mask(heads, [rows, rows], &similarity, |i, j| !partner(i, j));
+        // Temperatures that are not read are 1 from here on, so that none of them can make a gradient infinite.
+        let own = tau.clone().mask_fill(not_positive.clone(), 1.0);
+        let pulled = omega(own.clone(), dim).mul_scalar(self.beta) - similarity.clone() / own;
+        let pulled = pulled.mask_fill(not_positive, 0.0).sum();
+        let others = mask(heads, [rows, rows], &similarity, |i, j| i == j || partner(i, j));
+        let pushed = negatives(self.mode, self.beta, similarity, tau, others, dim).sum();
+        checked((pulled + pushed).mul_scalar(1.0 / rows as f64))
     }
 
     /// MoCo's form, Eq. 2.2: the mean over queries of Σ_c { −s_i/τ_i + βΩ(τ_i) + Neg }, the negatives being the head's queue. Of queries and keys `[heads, n, d]` and a queue `[heads, k, d]`, with the temperatures of positives `[heads, n]` and of
@@ -77,12 +83,9 @@ impl Amcl {
         let positive = (query.clone() * key).sum_dim(2).reshape([heads, n]);
         let pulled = (omega(tau_pos.clone(), dim).mul_scalar(self.beta) - positive / tau_pos).sum();
         let similarity = query.matmul(queue.swap_dims(1, 2));
-        let pushed = rows::sum(self.of_rows(dim), similarity, tau_neg, |_| Columns::default());
+        let none = mask(heads, [n, k], &similarity, |_, _| false);
+        let pushed = negatives(self.mode, self.beta, similarity, tau_neg, none, dim).sum();
         checked((pulled + pushed).mul_scalar(1.0 / n as f64))
-    }
-
-    fn of_rows(&self, dim: usize) -> Adaptive {
-        Adaptive { beta: self.beta, dim, nearest: self.mode == NegativeMode::Max }
     }
 
     /// Of two views `[heads, 2n, dim]`, first view first, each row's partner and its nearest negative.

@@ -58,7 +58,10 @@ impl Default for AmclSettings {
 /// Projection heads (linear, ReLU, linear), each by itself, and what gives their pairs temperatures (amcl). They take an encoder's
 /// features to the losses of this room; what is used afterwards is the encoder, and they are thrown away.
 ///
-/// With [`SelfSupervised`](crate::train::SelfSupervised) they are the loss's own module, and take the place of the encoder's own head.
+/// With [`SelfSupervised`](crate::train::SelfSupervised) they are the loss's own module, and take the place of the encoder's own head:
+/// the step's loss is `|heads, batch| heads.simclr(&loss, batch.features()?)` or `barlow_twins` in
+/// [`fit_with`](crate::train::SelfSupervised::fit_with). For [`AmclHeads::moco`],
+/// [`fit_with_keys`](crate::train::SelfSupervised::fit_with_keys) makes the keys by `|heads, encoded| heads.rows(encoded.features)`.
 #[derive(Module, Debug)]
 pub struct AmclHeads {
     heads: Vec<Head>,

@@ -1,14 +1,14 @@
 //! Contrastive losses over several projection heads in which every pair has a temperature of its own (amcl).
 //!
 //! A temperature belongs to a pair of rows of one head and may come from anywhere; [`AdaptiveTemperature`] predicts it from the two
-//! rows. [`AmclHeads`] are heads and temperatures as one module, to be trained along with an encoder. What keeps it in check is Ω(τ) = (d/2) ln τ + 1/τ, which comes from the likelihood of a Gaussian of variance τ.
+//! rows. What keeps it in check is Ω(τ) = (d/2) ln τ + 1/τ, which comes from the likelihood of a Gaussian of variance τ.
+//! [`AmclHeads`] are heads and temperatures as one module, which is trained along with an encoder.
 
 mod barlow_twins;
 mod contrast;
 mod heads;
 #[cfg(test)]
 mod heads_tests;
-mod rows;
 mod temperature;
 #[cfg(test)]
 mod tests;
@@ -91,6 +91,47 @@ fn mask(heads: usize, [rows, columns]: [usize; 2], beside: &Tensor<3>, is: impl 
     let one: Vec<bool> = (0..rows * columns).map(|k| is(k / columns, k % columns)).collect();
     let device = beside.device().without_autodiff();
     Tensor::<3, Bool>::from_data(TensorData::new(one, [1, rows, columns]), &device).repeat_dim(0, heads)
+}
+
+/// What the negatives add, `[heads, rows, 1]`; `others` marks what is no negative.
+fn negatives(mode: NegativeMode, beta: f64, similarity: Tensor<3>, tau: Tensor<3>, others: Tensor<3, Bool>, dim: usize) -> Tensor<3> {
+    let unread = match mode {
+        NegativeMode::Max => first_largest(similarity.clone().inner().mask_fill(others, f64::NEG_INFINITY)).bool_not(),
+        NegativeMode::LogSumExp => others,
+    };
+    let tau = tau.mask_fill(unread.clone(), 1.0);
+    let logits = similarity / tau.clone() - omega(tau, dim).mul_scalar(beta);
+    match mode {
+        NegativeMode::Max => logits.mask_fill(unread, 0.0).sum_dim(2),
+        NegativeMode::LogSumExp => {
+            let logits = logits.mask_fill(unread, f64::NEG_INFINITY);
+            let shift = logits.clone().inner().max_dim(2);
+            (logits - shift.clone()).exp().sum_dim(2).log() + shift
+        }
+    }
+}
+
+/// Where the largest value of each row is, the first of equals.
+fn first_largest(values: Tensor<3>) -> Tensor<3, Bool> {
+    let (dims, device) = (values.dims(), values.device().without_autodiff());
+    let mut largest = vec![false; dims.iter().product()];
+    for (row, at) in largest.chunks_exact_mut(dims[2]).zip(first_largest_of_rows(values)) {
+        row[at] = true;
+    }
+    Tensor::from_data(TensorData::new(largest, dims), &device)
+}
+
+/// For each row of `[heads, rows, columns]` the column of its largest value, the first of equals.
+fn first_largest_of_rows(values: Tensor<3>) -> Vec<usize> {
+    fn of<T: PartialOrd>(values: &[T], columns: usize) -> Vec<usize> {
+        let first = |row: &[T]| (1..row.len()).fold(0, |best, j| if row[j] > row[best] { j } else { best });
+        values.chunks_exact(columns).map(first).collect()
+    }
+    let (columns, data) = (values.dims()[2], values.into_data());
+    match data.as_slice::<f32>() {
+        Ok(values) => of(values, columns),
+        Err(_) => of(&data.iter::<f64>().collect::<Vec<_>>(), columns),
+    }
 }
 
 fn checked(loss: Tensor<1>) -> Result<Tensor<1>> {

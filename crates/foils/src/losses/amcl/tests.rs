@@ -3,7 +3,6 @@
 use super::*;
 use crate::losses::Dcl;
 use burn::tensor::{DType, Device};
-use foils_kernels::adaptive::{Adaptive, Columns};
 
 fn tensor<const D: usize>(values: Vec<f64>, shape: [usize; D]) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), (&Device::flex().autodiff(), DType::F64)).require_grad()
@@ -191,22 +190,4 @@ fn says_of_eps(twins: &AmclBarlowTwins) {
     let constant = Tensor::cat(vec![z.clone().slice([0..2, 0..3, 0..1]), full([2, 3, 1], 0.25)], 2);
     refused(exact.forward(z.clone(), constant.clone(), tau.clone()), "z2: column 1 is constant");
     assert!(twins.forward(z, constant, tau).is_ok());
-}
-
-#[test]
-fn the_kernel_and_plain_operations_agree() {
-    let columns = |i: usize| Columns { positive: (i < 2).then_some(3), own: (i != 1).then_some(i) };
-    for nearest in [false, true] {
-        let loss = Adaptive { beta: 0.1, dim: 4, nearest };
-        let found = |f: &dyn Fn(Tensor<3>, Tensor<3>) -> Tensor<1>| {
-            let (s, tau) = (wave([2, 3, 5], 0.7), wave([2, 3, 5], 1.3).abs().add_scalar(0.2).detach().require_grad());
-            let loss = f(s.clone(), tau.clone()).mul_scalar(3.0);
-            let gradients = loss.backward();
-            let mut all = vec![loss.into_scalar::<f64>()];
-            [s, tau].iter().for_each(|x| all.extend(x.grad(&gradients).unwrap().into_data().iter::<f64>()));
-            all
-        };
-        let (fused, plain) = (found(&|s, tau| rows::sum(loss, s, tau, columns)), found(&|s, tau| rows::plain(loss, s, tau, columns)));
-        assert!(fused.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-12), "{fused:?} and {plain:?}");
-    }
 }
