@@ -12,6 +12,7 @@ use burn::tensor::Tensor;
 use foils::data::images::Images;
 use foils::data::registry;
 use foils::device::DeviceName;
+use foils::losses::amcl::{Amcl, AmclHeads, AmclSettings, NegativeMode, Temperature};
 use foils::losses::groco::NtXentTopK;
 use foils::losses::{LossSettings, MocoInfoNce, RankingLoss, SupCon, Targets, by_name};
 use foils::metrics::sample_mean;
@@ -55,6 +56,7 @@ fn own(loss: &str) -> (&'static str, [[f64; 3]; 2]) {
         "groco" => ("steepness", [[4.0, 16.0, 64.0], [1.0, 4.0, 16.0]]),
         "triplet" => ("margin", [[0.3, 0.8, 1.5]; 2]),
         "alignment-uniformity" => ("uniformity_weight", [[0.3, 1.0, 3.0]; 2]),
+        "amcl" => ("beta", [[0.01, 0.1, 0.5]; 2]),
         "barlow-twins" => ("lambda_offdiag", [[0.005, 0.02, 0.08]; 2]),
         _ => ("temperature", [[0.05, 0.1, 0.2], [0.1, 0.2, 0.5]]),
     }
@@ -200,7 +202,7 @@ fn by_measurement(seeds: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
 
 /// Fashion-MNIST, two strong views, the small convolutional encoder with a centred head.
 fn images() -> Result<()> {
-    const LOSSES: [&str; 15] = [
+    const LOSSES: [&str; 16] = [
         "infonce",
         "nt-xent",
         "dcl",
@@ -214,6 +216,7 @@ fn images() -> Result<()> {
         "nt-xent-top-k",
         "alignment-uniformity",
         "barlow-twins",
+        "amcl",
         "moco",
         "sup-con",
     ];
@@ -262,9 +265,16 @@ fn train_images(loss: &str, setting: Setting, images: &Images, epochs: usize, se
         keys: (loss == "moco").then_some(KeyEncoder { momentum: 0.99, queue: 2_000, every_view: false }),
         seed,
     };
-    let value = image_loss(loss, setting.own)?;
+    let (device, progress) = (DeviceName::Cpu.open()?.autodiff(), Progress::new(0, loss));
     let began = Instant::now();
-    let encoder = recipe.fit(images, &DeviceName::Cpu.open()?.autodiff(), &Progress::new(0, loss), value)?;
+    let encoder = if loss == "amcl" {
+        let temperature = Temperature::Pairs { hidden: 64, bounds: [0.05, 2.0], shared: true };
+        let settings = AmclSettings { heads: 3, hidden: 128, dim: 64, centred: true, temperature };
+        let (heads, value) = (AmclHeads::new(&settings, 128, seed, &device)?, Amcl::new(setting.own)?.mode(NegativeMode::LogSumExp));
+        recipe.fit_with(images, heads, &device, &progress, |heads, batch| heads.simclr(&value, batch.features()?))?.0
+    } else {
+        recipe.fit(images, &device, &progress, image_loss(loss, setting.own)?)?
+    };
     Ok((encoder, 1e3 * began.elapsed().as_secs_f64() / recipe.steps(images.len()) as f64))
 }
 
