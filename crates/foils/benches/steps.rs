@@ -7,6 +7,7 @@ use burn::module::{Module, Param};
 use burn::nn::{LayerNormConfig, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor};
+use foils::losses::amcl::{AdaptiveTemperature, Amcl, AmclHeads, AmclSettings, NegativeMode, Temperature};
 use foils::losses::groco::GroupOrdering;
 use foils::losses::{InfoNce, MocoInfoNce, NtXent};
 use foils::models::image::{Body, ImageEncoder};
@@ -72,6 +73,49 @@ fn main() {
     if wanted("group-ordering") {
         group_ordering(&device);
     }
+    if wanted("temperatures") {
+        temperatures(&device);
+    }
+    let amcl_steps = [("nt-xent", None), ("amcl-max", Some(NegativeMode::Max)), ("amcl-logsumexp", Some(NegativeMode::LogSumExp))];
+    for (loss, mode) in amcl_steps {
+        let name = format!("{loss}-step");
+        if wanted(&name) {
+            amcl_step(&name, mode, &device);
+        }
+    }
+}
+
+/// Temperatures of all pairs of 256 rows by a network of 128 hidden units, and the gradients of its weights and of the rows.
+fn temperatures(device: &Device) {
+    let network = AdaptiveTemperature::new(64, 128, 0.05, 2.0, 1, device).expect("bounds that fit");
+    let z = random([256, 64], device);
+    let mut step = move || {
+        let z = z.clone().require_grad();
+        let gradients = network.weights().all_pairs(z.clone(), z.clone()).expect("finite rows").sum().backward();
+        z.grad(&gradients)
+    };
+    rayon::scope(|_| measure("temperatures", 101, "", &mut step));
+}
+
+/// SimCLR's steps on two views of 128 images: NT-Xent with one head, and AMCL with three.
+fn amcl_step(name: &str, mode: Option<NegativeMode>, device: &Device) {
+    let x = Tensor::<4>::random([256, 1, 28, 28], Distribution::Normal(0.0, 1.0), device);
+    let temperature = Temperature::Pairs { hidden: 128, bounds: [0.05, 2.0], shared: true };
+    let temperature = if mode.is_some() { temperature } else { Temperature::Constant(0.2) };
+    let settings = AmclSettings { heads: if mode.is_some() { 3 } else { 1 }, hidden: 128, dim: 64, centred: true, temperature };
+    let heads = AmclHeads::new(&settings, 128, 1, device).expect("sizes above 0");
+    let (nt_xent, amcl) = (NtXent::new(0.2).expect("above 0"), Amcl::new(0.1).expect("above 0"));
+    step(name, (image_encoder(device), heads), 1e-3, |(encoder, heads)| {
+        let features = encoder.forward(x.clone()).features;
+        let loss = match mode {
+            None => {
+                let z = heads.rows(features);
+                nt_xent.forward(z.clone().narrow(0, 0, 128), z.narrow(0, 128, 128))
+            }
+            Some(mode) => heads.simclr(&amcl.mode(mode), [features.clone().narrow(0, 0, 128), features.narrow(0, 128, 128)]),
+        };
+        loss.expect("two views of one shape")
+    });
 }
 
 /// GroCo's loss of 128 anchors with 10 positives and 10 negatives each, and its gradients.

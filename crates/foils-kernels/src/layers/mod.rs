@@ -9,6 +9,7 @@ mod attention;
 mod cross_entropy;
 mod layer_norm;
 mod linear;
+mod pairs;
 mod softmax;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use attention::{Attention, AttentionGradients};
 pub use cross_entropy::cross_entropy;
 pub use layer_norm::{NormGradients, layer_norm, layer_norm_backward};
 pub use linear::{LinearGradients, linear, linear_backward};
+pub use pairs::{PairGradients, pair_scores, pair_scores_backward};
 pub use softmax::{softmax, softmax_backward};
 
 use rayon::prelude::*;

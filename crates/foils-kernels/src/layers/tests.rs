@@ -320,3 +320,30 @@ fn threads_change_no_bit() {
     let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
     assert!(pool(1).install(all) == pool(3).install(all));
 }
+
+#[test]
+fn scores_of_pairs_are_those_of_each_pair_and_their_gradients_are_right() {
+    for (n, m, width) in [(1, 1, 1), (7, 5, 3), (4, 300, 33), (90, 201, 16)] {
+        let (mut left, right, w, weights) = (numbers(n * width, 1), numbers(m * width, 2), numbers(width, 3), numbers(n * m, 4));
+        // The numbers are multiples of 1/1001: so no sum of two is 0, where there is no gradient.
+        left.iter_mut().for_each(|v| *v += 3e-4);
+        let naive = |left: &[f64], right: &[f64], w: &[f64]| -> Vec<f64> {
+            let pair = |i: usize, j: usize| (0..width).map(|k| w[k] * (left[i * width + k] + right[j * width + k]).max(0.0)).sum();
+            (0..n * m).map(|p| pair(p / m, p % m)).collect()
+        };
+        let expected = naive(&left, &right, &w);
+        assert_close("f64", &pair_scores(&left, &right, &w), &expected, 1e-13);
+        assert_close("f32", &pair_scores(&single(&left), &single(&right), &single(&w)), &expected, 1e-5);
+        let grads = pair_scores_backward(&left, &right, &w, &weights);
+        assert_gradient("left", &left, &grads.left, &weights, |x| naive(x, &right, &w));
+        assert_gradient("right", &right, &grads.right, &weights, |x| naive(&left, x, &w));
+        assert_gradient("w", &w, &grads.w, &weights, |x| naive(&left, &right, x));
+        let rough = pair_scores_backward(&single(&left), &single(&right), &single(&w), &single(&weights));
+        assert_close("left in f32", &rough.left, &grads.left, 1e-4);
+        assert_close("right in f32", &rough.right, &grads.right, 1e-4);
+        assert_close("w in f32", &rough.w, &grads.w, 1e-3);
+    }
+    // Nothing on one side.
+    assert!(pair_scores::<f64>(&[], &[1.0, 2.0], &[1.0]).is_empty());
+    assert_eq!(pair_scores_backward::<f64>(&[1.0], &[], &[1.0], &[]).left, [0.0]);
+}

@@ -6,7 +6,7 @@
 use super::Float;
 
 /// Partial sums of a row.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// So many terms of a row are added up in its own type before the sum moves on to f64.
 const GROUP: usize = 64 * LANES;
 
@@ -43,6 +43,7 @@ macro_rules! compiled_for_each_processor {
         }
     )*};
 }
+pub(super) use compiled_for_each_processor;
 
 compiled_for_each_processor! {
     /// Rows of `width`: `x ← softmax(scale · x + mask)`, the mask being added to each row. A row of −∞ becomes zeros.
@@ -100,7 +101,7 @@ pub(crate) struct AdamWConstants<T> {
 
 /// In halves, so that the additions do not wait for each other.
 #[inline(always)]
-fn sum_lanes<T: Float>(mut lanes: [T; LANES]) -> T {
+pub(super) fn sum_lanes<T: Float>(mut lanes: [T; LANES]) -> T {
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {

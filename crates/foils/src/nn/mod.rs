@@ -16,6 +16,7 @@ mod kernels;
 mod layer_norm;
 mod lengths;
 mod linear;
+mod pairs;
 mod rule;
 mod softmax;
 mod sorting;
@@ -33,6 +34,7 @@ pub use gradient_descent::GradientDescent;
 pub use layer_norm::{add_layer_norm, layer_norm};
 pub use lengths::Lengths;
 pub use linear::linear;
+pub(crate) use pairs::pair_scores;
 pub use softmax::softmax;
 pub(crate) use sorting::sort;
 

@@ -98,6 +98,14 @@ fn kernels_and_plain_operations_agree() {
             );
         }
     }
+    for [n, m, width] in [[4, 5, 3], [1, 1, 1], [20, 33, 40]] {
+        assert_same(
+            "scores of pairs",
+            [[n, width], [m, width], [1, width]],
+            |[a, b, w]| pair_scores(a, b, w),
+            |[a, b, w]| pairs::plain(a, b, w),
+        );
+    }
     let masked = |x: &Tensor<2>| mask(2, 5).cast(x.dtype());
     assert_same(
         "masked softmax",

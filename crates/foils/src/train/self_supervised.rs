@@ -60,7 +60,7 @@ pub struct ViewBatch<'a> {
     /// Features and projections of the views, view after view: `[views · n, width]`. All views went through the encoder
     /// together, so that batch norm saw them together.
     pub encoded: Encoded,
-    /// The key encoder's projections, view after view, without a graph.
+    /// The key encoder's projections (or what [`SelfSupervised::fit_with_keys`] makes of it), view after view, without a graph.
     pub keys: Option<Tensor<2>>,
     /// Older keys `[queue, projections]`; those of this step come in after its loss.
     pub queue: Option<Tensor<2>>,
@@ -87,7 +87,7 @@ impl ViewBatch<'_> {
         self.split("features", self.encoded.features.clone())
     }
 
-    /// Keys of each view, `[n, projections]`.
+    /// Keys of each view, `[n, projections]` (or as wide as they are made).
     ///
     /// # Errors
     /// When there is no key encoder, or it did not see `V` views.
@@ -134,26 +134,44 @@ impl SelfSupervised {
         own: H,
         device: &Device,
         progress: &Progress,
+        loss: impl FnMut(&H, &ViewBatch) -> Result<Tensor<1>> + Send,
+    ) -> Result<(ImageEncoder, H)> {
+        self.fit_with_keys(images, own, |_, encoded| encoded.projections, device, progress, loss)
+    }
+
+    /// [`SelfSupervised::fit_with`] for a loss whose own module makes the keys: `keys` makes their rows, of any one width, from what
+    /// the momentum encoder returns, and is given a momentum copy of that module.
+    ///
+    /// # Errors
+    /// As [`SelfSupervised::fit`].
+    pub fn fit_with_keys<H: Module>(
+        &self,
+        images: &Images,
+        own: H,
+        keys: impl Fn(&H, Encoded) -> Tensor<2> + Send,
+        device: &Device,
+        progress: &Progress,
         mut loss: impl FnMut(&H, &ViewBatch) -> Result<Tensor<1>> + Send,
     ) -> Result<(ImageEncoder, H)> {
         self.check(images)?;
         // On a thread of the pool: from any other, each of the many small operations would put that thread to sleep and wake
         // another. On one thread from beginning to end, because running statistics are kept by thread.
-        rayon::scope(|_| self.run(images, own, device, progress, &mut loss))
+        rayon::scope(|_| self.run(images, own, keys, device, progress, &mut loss))
     }
 
     fn run<H: Module>(
         &self,
         images: &Images,
         own: H,
+        make_keys: impl Fn(&H, Encoded) -> Tensor<2>,
         device: &Device,
         progress: &Progress,
         loss: &mut impl FnMut(&H, &ViewBatch) -> Result<Tensor<1>>,
     ) -> Result<(ImageEncoder, H)> {
         let encoder = ImageEncoder::new(self.body, images.shape(), self.projections, self.seed, device)?;
         let encoder = if self.centred { encoder.centred() } else { encoder };
-        let mut keys = self.keys.map(|k| Keys::new(&encoder, &k, self.projections, self.seed, device)).transpose()?;
         let mut model = (encoder, own);
+        let mut keys = self.keys.map(|k| Keys::new(&model, k)).transpose()?;
         let mut adam = AdamConfig::new().with_epsilon(1e-8).init();
         let steps = self.steps(images.len());
         let mut step = 0;
@@ -164,10 +182,16 @@ impl SelfSupervised {
                 let views = self.make_views(images, rows, step, device)?;
                 let (seen, key_views) = match &keys {
                     None => (views, Vec::new()),
-                    Some(keys) if keys.every_view => (views.clone(), views),
+                    Some(keys) if keys.settings.every_view => (views.clone(), views),
                     Some(_) => (views[..1].to_vec(), views[1..].to_vec()),
                 };
-                let keys_now = keys.as_ref().map(|keys| keys.copy.get().forward(Tensor::cat(key_views, 0)).projections.detach());
+                let keys_now = keys.as_ref().map(|keys| {
+                    let (encoder, own) = keys.copy.get();
+                    make_keys(own, encoder.forward(Tensor::cat(key_views, 0))).detach()
+                });
+                if let (Some(keys), Some(now)) = (&mut keys, &keys_now) {
+                    keys.make_queue(now.dims()[1], self.seed, device)?;
+                }
                 let batch = ViewBatch {
                     rows,
                     labels: rows.iter().map(|&i| images.labels()[i as usize].into()).collect(),
@@ -183,7 +207,7 @@ impl SelfSupervised {
                 let cosine = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
                 model = adam.step(self.learning_rate * cosine, model, gradients);
                 if let (Some(keys), Some(now)) = (&mut keys, keys_now) {
-                    keys.copy.follow(&model.0)?;
+                    keys.copy.follow(&model)?;
                     if let Some(queue) = &mut keys.queue {
                         queue.push(now)?;
                     }
@@ -227,17 +251,24 @@ impl SelfSupervised {
     }
 }
 
-/// The key encoder at work.
-struct Keys {
-    copy: MomentumCopy<ImageEncoder>,
+/// The key encoder at work, with what of the loss's own makes keys.
+struct Keys<H> {
+    copy: MomentumCopy<(ImageEncoder, H)>,
     queue: Option<Queue>,
-    every_view: bool,
+    settings: KeyEncoder,
 }
 
-impl Keys {
-    fn new(encoder: &ImageEncoder, settings: &KeyEncoder, width: usize, seed: u64, device: &Device) -> Result<Self> {
-        let queue = (settings.queue > 0).then(|| Queue::new(settings.queue, width, seed, device)).transpose()?;
-        Ok(Self { copy: MomentumCopy::new(encoder, settings.momentum)?, queue, every_view: settings.every_view })
+impl<H: Module> Keys<H> {
+    fn new(model: &(ImageEncoder, H), settings: KeyEncoder) -> Result<Self> {
+        Ok(Self { copy: MomentumCopy::new(model, settings.momentum)?, queue: None, settings })
+    }
+
+    /// The queue is made with the first keys, which say how wide its rows are.
+    fn make_queue(&mut self, width: usize, seed: u64, device: &Device) -> Result<()> {
+        if self.queue.is_none() && self.settings.queue > 0 {
+            self.queue = Some(Queue::new(self.settings.queue, width, seed, device)?);
+        }
+        Ok(())
     }
 }
 

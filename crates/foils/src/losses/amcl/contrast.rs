@@ -1,16 +1,16 @@
 //! The forms with a softmax or a nearest negative: two views, and a queue.
 
-use super::{NegativeMode, check_heads, check_shape, check_temperatures, checked, mask, negatives, omega, unit};
+use super::{NegativeMode, check_heads, check_shape, check_temperatures, checked, first_largest_of_rows, mask, negatives, omega, unit};
 use crate::losses::setters::setters;
 use crate::{Error, Result, check};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
 /// AMCL on SimCLR and MoCo (amcl): every pair of rows and head has a temperature. With similarities s of one head and
 /// Ω(τ) = (d/2) ln τ + 1/τ an anchor adds −s/τ + βΩ(τ) for its positive, and what [`NegativeMode`] says for its negatives; heads are summed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Amcl {
     beta: f64,
-    mode: NegativeMode,
+    pub(super) mode: NegativeMode,
     normalize: bool,
 }
 
@@ -72,16 +72,8 @@ impl Amcl {
         tau_pos: Tensor<2>,
         tau_neg: Tensor<3>,
     ) -> Result<Tensor<1>> {
-        check::same_shape(("query", &query), ("key", &key))?;
-        check_heads("query", &query)?;
-        check_heads("key", &key)?;
-        let [heads, n, dim] = query.dims();
-        let k = queue.dims()[1];
-        if k == 0 {
-            return Err(Error::invalid("the queue is empty: there are no negatives"));
-        }
-        check_shape("queue", &queue, [heads, k, dim])?;
-        check::values("queue", &queue, false)?;
+        check_queue(&query, &key, &queue)?;
+        let ([heads, n, dim], k) = (query.dims(), queue.dims()[1]);
         check_shape("tau_pos", &tau_pos, [heads, n])?;
         check_shape("tau_neg", &tau_neg, [heads, n, k])?;
         check_temperatures("tau_pos", &tau_pos)?;
@@ -95,4 +87,56 @@ impl Amcl {
         let pushed = negatives(self.mode, self.beta, similarity, tau_neg, none, dim).sum();
         checked((pulled + pushed).mul_scalar(1.0 / n as f64))
     }
+
+    /// Of two views `[heads, 2n, dim]`, first view first, each row's partner and its nearest negative.
+    pub(super) fn partners_and_nearest(&self, z: &Tensor<3>) -> [Tensor<3>; 2] {
+        let rows = z.dims()[1];
+        let n = rows / 2;
+        let partners = Tensor::cat(vec![z.clone().narrow(1, n, n), z.clone().narrow(1, 0, n)], 1);
+        [partners, self.nearest(z, z.clone(), |i, j| i == j || j == (i + n) % rows)]
+    }
+
+    /// For each anchor `[heads, r, dim]` the most similar of `others` `[heads, m, dim]`, the first of equals, but for those that are
+    /// no negatives: `[heads, r, dim]`. The choice has no gradient; what is chosen has.
+    pub(super) fn nearest(&self, anchors: &Tensor<3>, others: Tensor<3>, is_none: impl Fn(usize, usize) -> bool) -> Tensor<3> {
+        let ([heads, r, dim], m) = (anchors.dims(), others.dims()[1]);
+        let [a, b] = [anchors.clone().inner(), others.clone().inner()].map(|z| if self.normalize { unit(z) } else { z });
+        let similarity = a.matmul(b.swap_dims(1, 2));
+        let none = mask(heads, [r, m], &similarity, is_none);
+        let chosen = first_largest_of_rows(similarity.mask_fill(none, f64::NEG_INFINITY));
+        let rows: Vec<i64> = chosen.into_iter().enumerate().map(|(i, j)| (i / r * m + j) as i64).collect();
+        let rows = Tensor::<1, Int>::from_data(rows.as_slice(), &others.device().without_autodiff());
+        others.reshape([heads * m, dim]).select(0, rows).reshape([heads, r, dim])
+    }
+
+    /// The loss of anchors `[heads, r, dim]` with [`NegativeMode::Max`] from what it reads: their positives and nearest negatives, and
+    /// the temperatures `[heads, r]` that `tau` gives to pairs of those.
+    pub(super) fn of_nearest(
+        &self,
+        anchors: Tensor<3>,
+        [positives, nearest]: [Tensor<3>; 2],
+        tau: impl Fn(Tensor<3>, Tensor<3>) -> Result<Tensor<2>>,
+    ) -> Result<Tensor<1>> {
+        let [heads, r, dim] = anchors.dims();
+        let direction = |z: &Tensor<3>| if self.normalize { unit(z.clone()) } else { z.clone() };
+        let a = direction(&anchors);
+        let logits = |other: Tensor<3>| -> Result<Tensor<2>> {
+            let similarity = (a.clone() * direction(&other)).sum_dim(2).reshape([heads, r]);
+            let tau = tau(anchors.clone(), other)?;
+            Ok(similarity / tau.clone() - omega(tau, dim).mul_scalar(self.beta))
+        };
+        checked((logits(nearest)? - logits(positives)?).sum().mul_scalar(1.0 / r as f64))
+    }
+}
+
+pub(super) fn check_queue(query: &Tensor<3>, key: &Tensor<3>, queue: &Tensor<3>) -> Result<()> {
+    check::same_shape(("query", query), ("key", key))?;
+    check_heads("query", query)?;
+    check_heads("key", key)?;
+    let ([heads, _, dim], k) = (query.dims(), queue.dims()[1]);
+    if k == 0 {
+        return Err(Error::invalid("the queue is empty: there are no negatives"));
+    }
+    check_shape("queue", queue, [heads, k, dim])?;
+    check::values("queue", queue, false)
 }

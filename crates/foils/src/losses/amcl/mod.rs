@@ -2,16 +2,21 @@
 //!
 //! A temperature belongs to a pair of rows of one head and may come from anywhere; [`AdaptiveTemperature`] predicts it from the two
 //! rows. What keeps it in check is Ω(τ) = (d/2) ln τ + 1/τ, which comes from the likelihood of a Gaussian of variance τ.
+//! [`AmclHeads`] are heads and temperatures as one module, which is trained along with an encoder.
 
 mod barlow_twins;
 mod contrast;
+mod heads;
+#[cfg(test)]
+mod heads_tests;
 mod temperature;
 #[cfg(test)]
 mod tests;
 
 pub use barlow_twins::AmclBarlowTwins;
 pub use contrast::Amcl;
-pub use temperature::{AdaptiveTemperature, TemperatureWeights};
+pub use heads::{AmclHeads, AmclSettings, ReadTemperatures, Temperature};
+pub use temperature::{AdaptiveTemperature, EntryTemperatures, TemperatureWeights};
 
 use crate::{Error, Result, check};
 use burn::tensor::{Bool, Tensor, TensorData};
@@ -46,8 +51,12 @@ fn omega<const D: usize>(tau: Tensor<D>, dim: usize) -> Tensor<D> {
 }
 
 fn check_temperatures<const D: usize>(name: &str, tau: &Tensor<D>) -> Result<()> {
-    let values = tau.clone().inner().into_data();
-    match values.iter::<f64>().enumerate().find(|(_, t)| !(t.is_finite() && *t > 0.0)) {
+    let data = tau.clone().inner().into_data();
+    let wrong = match data.as_slice::<f32>() {
+        Ok(values) => values.iter().position(|t| !(t.is_finite() && *t > 0.0)),
+        Err(_) => data.iter::<f64>().position(|t| !(t.is_finite() && t > 0.0)),
+    };
+    match wrong.and_then(|at| Some((at, data.iter::<f64>().nth(at)?))) {
         Some((at, t)) => Err(Error::invalid(format!("{name}: entry {at} is {t}, and a temperature must be a finite number above 0"))),
         None => Ok(()),
     }
@@ -105,13 +114,24 @@ fn negatives(mode: NegativeMode, beta: f64, similarity: Tensor<3>, tau: Tensor<3
 /// Where the largest value of each row is, the first of equals.
 fn first_largest(values: Tensor<3>) -> Tensor<3, Bool> {
     let (dims, device) = (values.dims(), values.device().without_autodiff());
-    let data: Vec<f64> = values.into_data().iter::<f64>().collect();
-    let mut largest = vec![false; data.len()];
-    for (row, marks) in data.chunks_exact(dims[2]).zip(largest.chunks_exact_mut(dims[2])) {
-        let at = (1..row.len()).fold(0, |best, j| if row[j] > row[best] { j } else { best });
-        marks[at] = true;
+    let mut largest = vec![false; dims.iter().product()];
+    for (row, at) in largest.chunks_exact_mut(dims[2]).zip(first_largest_of_rows(values)) {
+        row[at] = true;
     }
     Tensor::from_data(TensorData::new(largest, dims), &device)
+}
+
+/// For each row of `[heads, rows, columns]` the column of its largest value, the first of equals.
+fn first_largest_of_rows(values: Tensor<3>) -> Vec<usize> {
+    fn of<T: PartialOrd>(values: &[T], columns: usize) -> Vec<usize> {
+        let first = |row: &[T]| (1..row.len()).fold(0, |best, j| if row[j] > row[best] { j } else { best });
+        values.chunks_exact(columns).map(first).collect()
+    }
+    let (columns, data) = (values.dims()[2], values.into_data());
+    match data.as_slice::<f32>() {
+        Ok(values) => of(values, columns),
+        Err(_) => of(&data.iter::<f64>().collect::<Vec<_>>(), columns),
+    }
 }
 
 fn checked(loss: Tensor<1>) -> Result<Tensor<1>> {

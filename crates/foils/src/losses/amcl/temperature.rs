@@ -1,6 +1,6 @@
 //! A temperature for every pair, predicted from its two rows.
 
-use crate::{Error, Result, check, seed};
+use crate::{Error, Result, check, nn, seed};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use rand::RngExt;
@@ -28,16 +28,18 @@ impl AdaptiveTemperature {
         }
         let bounds = check_bounds(tau_min, tau_max)?;
         let mut rng = seed::rng(seed, 0);
-        let mut draw = |n: usize, inputs: usize| -> Vec<f32> {
-            let limit = 1.0 / (inputs as f32).sqrt();
-            (0..n).map(|_| rng.random_range(-limit..limit)).collect()
-        };
-        let matrix = |values, shape: [usize; 2]| Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device));
-        let w1 = matrix(draw(hidden * 2 * dim, 2 * dim), [hidden, 2 * dim]);
-        let b1 = Param::from_tensor(Tensor::from_data(TensorData::new(draw(hidden, 2 * dim), [hidden]), device));
-        let w2 = matrix(draw(hidden, hidden), [1, hidden]);
-        let b2 = Param::from_tensor(Tensor::from_data(TensorData::new(draw(1, hidden), [1]), device));
-        Ok(Self { w1, b1, w2, b2, bounds })
+        Ok(Self {
+            w1: uniform(&mut rng, [hidden, 2 * dim], 2 * dim, device),
+            b1: uniform(&mut rng, [hidden], 2 * dim, device),
+            w2: uniform(&mut rng, [1, hidden], hidden, device),
+            b2: uniform(&mut rng, [1], hidden, device),
+            bounds,
+        })
+    }
+
+    /// Lowest and highest temperature.
+    pub fn bounds(&self) -> [f64; 2] {
+        self.bounds
     }
 
     /// Its weights on the graph.
@@ -45,6 +47,49 @@ impl AdaptiveTemperature {
         let (w1, b1, w2, b2) = (self.w1.val(), self.b1.val(), self.w2.val(), self.b2.val());
         TemperatureWeights { w1, b1, w2, b2, bounds: self.bounds }
     }
+}
+
+/// Parameters of a layer of so many inputs, uniform in ±1/√inputs.
+pub(super) fn uniform<const D: usize>(rng: &mut seed::Rng, shape: [usize; D], inputs: usize, device: &Device) -> Param<Tensor<D>> {
+    let limit = 1.0 / (inputs as f32).sqrt();
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-limit..limit)).collect();
+    Param::from_data(TensorData::new(values, shape), device)
+}
+
+/// A temperature for each head and entry of Barlow Twins' cross-correlation: a parameter squashed into its bounds, in the middle of
+/// them at first (amcl leaves open which network would predict it).
+#[derive(Module, Debug)]
+pub struct EntryTemperatures {
+    logits: Param<Tensor<3>>,
+    bounds: [f64; 2],
+}
+
+impl EntryTemperatures {
+    /// For so many `heads` of projections of `dim` numbers.
+    ///
+    /// # Errors
+    /// When a size is 0, or not 0 < `tau_min` < `tau_max`.
+    pub fn new(heads: usize, dim: usize, tau_min: f64, tau_max: f64, device: &Device) -> Result<Self> {
+        if heads == 0 || dim == 0 {
+            return Err(Error::invalid(format!("temperatures of {heads} heads of {dim} × {dim} entries")));
+        }
+        let bounds = check_bounds(tau_min, tau_max)?;
+        Ok(Self { logits: Param::from_tensor(Tensor::zeros([heads, dim, dim], device)), bounds })
+    }
+
+    /// The temperatures `[heads, dim, dim]`, on the graph.
+    pub fn tau(&self) -> Tensor<3> {
+        squash(self.logits.val(), self.bounds)
+    }
+
+    /// Lowest and highest temperature.
+    pub fn bounds(&self) -> [f64; 2] {
+        self.bounds
+    }
+}
+
+fn squash<const D: usize>(x: Tensor<D>, [low, high]: [f64; 2]) -> Tensor<D> {
+    activation::sigmoid(x).mul_scalar(high - low).add_scalar(low)
 }
 
 fn check_bounds(tau_min: f64, tau_max: f64) -> Result<[f64; 2]> {
@@ -89,27 +134,18 @@ impl TemperatureWeights {
         check::same_shape(("z_a", &z_a), ("z_b", &z_b))?;
         let (left, right) = self.halves(z_a, z_b)?;
         let rows = left.dims()[0];
-        let hidden = activation::relu(left + right);
+        let hidden = nn::relu(left + right);
         Ok(self.bounded((hidden * self.w2.clone()).sum_dim(1).reshape([rows])))
     }
 
     /// `[n, m]` temperatures of every row of `z_a` `[n, dim]` with every row of `z_b` `[m, dim]`. The first layer is applied to rows, not to
-    /// pairs, and a block of rows at a time.
+    /// pairs.
     ///
     /// # Errors
     /// As [`TemperatureWeights::pairs`].
     pub fn all_pairs(&self, z_a: Tensor<2>, z_b: Tensor<2>) -> Result<Tensor<2>> {
         let (left, right) = self.halves(z_a, z_b)?;
-        let ([n, hidden], [m, _]) = (left.dims(), right.dims());
-        let right = right.reshape([1, m, hidden]);
-        let w2 = self.w2.clone().reshape([1, 1, hidden]);
-        let of = |rows: Tensor<2>| {
-            let k = rows.dims()[0];
-            (activation::relu(rows.reshape([k, 1, hidden]) + right.clone()) * w2.clone()).sum_dim(2).reshape([k, m])
-        };
-        let block = (1_usize << 22).div_ceil(m * hidden).max(1);
-        let outs = (0..n).step_by(block).map(|i| of(left.clone().slice(i..(i + block).min(n)))).collect();
-        Ok(self.bounded(Tensor::cat(outs, 0)))
+        Ok(self.bounded(nn::pair_scores(left, right, self.w2.clone())))
     }
 
     /// W1 of each side, with the bias on the left.
@@ -128,8 +164,6 @@ impl TemperatureWeights {
     }
 
     fn bounded<const D: usize>(&self, sums: Tensor<D>) -> Tensor<D> {
-        let [low, high] = self.bounds;
-        let shape = [1; D];
-        activation::sigmoid(sums + self.b2.clone().reshape(shape)).mul_scalar(high - low).add_scalar(low)
+        squash(sums + self.b2.clone().reshape([1; D]), self.bounds)
     }
 }

@@ -88,19 +88,22 @@ fn check_gradient<const D: usize>(x: &Tensor<D>, f: impl Fn(Tensor<D>) -> Tensor
 
 #[test]
 fn gradients_are_right() {
-    let (z1, z2, tau) = (wave([2, 4, 3], 0.7), wave([2, 4, 3], 1.9), wave([2, 3, 3], 0.3).abs().add_scalar(0.2));
+    let (z1, z2, tau) = (wave([2, 4, 3], 0.7), wave([2, 4, 3], 1.9), wave([2, 3, 3], 0.3).abs().add_scalar(0.2).detach().require_grad());
     let twins = AmclBarlowTwins::new(0.01, 0.1).unwrap();
     check_gradient(&z1, |x| twins.forward(x, z2.clone(), tau.clone()).unwrap());
     check_gradient(&z2, |x| twins.forward(z1.clone(), x, tau.clone()).unwrap());
     check_gradient(&tau, |x| twins.forward(z1.clone(), z2.clone(), x).unwrap());
     for mode in [NegativeMode::Max, NegativeMode::LogSumExp] {
         let loss = Amcl::new(0.1).unwrap().mode(mode);
-        let tau = wave([2, 8, 8], 0.3).abs().add_scalar(0.2);
+        let tau = wave([2, 8, 8], 0.3).abs().add_scalar(0.2).detach().require_grad();
         check_gradient(&z1, |x| loss.forward(x, z2.clone(), tau.clone()).unwrap());
         check_gradient(&z2, |x| loss.forward(z1.clone(), x, tau.clone()).unwrap());
         check_gradient(&tau, |x| loss.forward(z1.clone(), z2.clone(), x).unwrap());
-        let (queue, own, theirs) =
-            (wave([2, 5, 3], 0.4), wave([2, 4], 0.9).abs().add_scalar(0.2), wave([2, 4, 5], 1.4).abs().add_scalar(0.2));
+        let (queue, own, theirs) = (
+            wave([2, 5, 3], 0.4),
+            wave([2, 4], 0.9).abs().add_scalar(0.2).detach().require_grad(),
+            wave([2, 4, 5], 1.4).abs().add_scalar(0.2).detach().require_grad(),
+        );
         let of = |query: Tensor<3>, own: Tensor<2>, theirs: Tensor<3>| {
             loss.forward_queue(query, z2.clone(), queue.clone(), own, theirs).unwrap()
         };
