@@ -1,6 +1,7 @@
 //! One study a paper: what it says, what is checked, on which data, and a verdict that is computed. Also the
 //! [`conformance`] registry, which holds the library to golden vectors.
 
+mod amcl;
 pub mod conformance;
 mod dcl;
 mod eci;

@@ -6,7 +6,8 @@ use foils::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Every study.
-pub const STUDIES: &[&Study] = &[&crate::dcl::STUDY, &crate::eci::STUDY, &crate::meco::STUDY, &crate::soft_infonce::STUDY];
+pub const STUDIES: &[&Study] =
+    &[&crate::amcl::STUDY, &crate::dcl::STUDY, &crate::eci::STUDY, &crate::meco::STUDY, &crate::soft_infonce::STUDY];
 
 /// A paper about foils.
 #[derive(Clone, Debug, Serialize, Deserialize)]
