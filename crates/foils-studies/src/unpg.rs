@@ -65,9 +65,9 @@ const PARTS: u8 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Head {
-    CosFace,
-    ArcFace,
-    MagFace,
+    Cos,
+    Arc,
+    Mag,
 }
 
 /// Which pairs of the batch are appended.
@@ -79,23 +79,23 @@ enum Pairs {
 }
 
 const METHODS: [(Head, Pairs, &str); 8] = [
-    (Head::CosFace, Pairs::None, "CosFace"),
-    (Head::CosFace, Pairs::Filtered, "CosFace + UNPG"),
-    (Head::CosFace, Pairs::All, "CosFace + UNPG, unfiltered"),
-    (Head::ArcFace, Pairs::None, "ArcFace"),
-    (Head::ArcFace, Pairs::Filtered, "ArcFace + UNPG"),
-    (Head::ArcFace, Pairs::All, "ArcFace + UNPG, unfiltered"),
-    (Head::MagFace, Pairs::None, "MagFace"),
-    (Head::MagFace, Pairs::Filtered, "MagFace + UNPG"),
+    (Head::Cos, Pairs::None, "CosFace"),
+    (Head::Cos, Pairs::Filtered, "CosFace + UNPG"),
+    (Head::Cos, Pairs::All, "CosFace + UNPG, unfiltered"),
+    (Head::Arc, Pairs::None, "ArcFace"),
+    (Head::Arc, Pairs::Filtered, "ArcFace + UNPG"),
+    (Head::Arc, Pairs::All, "ArcFace + UNPG, unfiltered"),
+    (Head::Mag, Pairs::None, "MagFace"),
+    (Head::Mag, Pairs::Filtered, "MagFace + UNPG"),
 ];
 
 impl Head {
     fn with(self, margin: f64) -> MarginHead {
         match self {
-            Self::CosFace => MarginHead::CosFace { margin },
-            Self::ArcFace => MarginHead::ArcFace { margin },
+            Self::Cos => MarginHead::CosFace { margin },
+            Self::Arc => MarginHead::ArcFace { margin },
             // The paper's norms are of 512 features, here are 32: in proportion to the root of their number. So are the margins to each other.
-            Self::MagFace => {
+            Self::Mag => {
                 let u_margin = margin * 0.8 / 0.45;
                 MarginHead::MagFace(MagFace { l_margin: margin, u_margin, l_a: 2.5, u_a: 27.5, lambda_g: 35.0 / 4.0 })
             }
@@ -151,14 +151,14 @@ fn run(context: &Context, seed: u64) -> Result<Outcome> {
         if pairs != Pairs::All {
             curves.push(Series::new(name, (0..=32).map(|k| 10f64.powf(-4.0 + f64::from(k) / 8.0)).map(|far| (far, found.tar(far)))));
         }
-        if head == Head::CosFace && pairs != Pairs::All {
+        if head == Head::Cos && pairs != Pairs::All {
             let of = SimilarityHistograms::of_classes(&rows.values, rows.width, &rows.labels, 50)?;
             let look = "The gap is from where 5 % of the positives lie below to where 5 % of the negatives lie above.";
             outcome.plot(Plot::similarities(format!("Pairs of held-out classes, {name}"), look, &of));
             let look = "Classes that no identity was trained of: do they lie apart?";
             outcome.plot(Plot::embedding(format!("Held-out images, {name}"), look, &rows.values, rows.width, &rows.labels, &NAMES)?);
         }
-        if (head, pairs) == (Head::CosFace, Pairs::Filtered) {
+        if (head, pairs) == (Head::Cos, Pairs::Filtered) {
             check_pairs(&mut outcome, &trained, &data.train, setting.scale)?;
         }
     }

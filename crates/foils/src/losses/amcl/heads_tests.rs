@@ -153,7 +153,8 @@ fn temperatures_are_those_read_and_those_at_the_bounds_are_counted() {
 #[test]
 fn encoders_learn_with_each_form() {
     // Class 0 is bright above, class 1 below.
-    let pixels = (0..64).flat_map(|i: u8| (0..64).map(move |p| if (p < 32) == (i % 2 == 0) { 150 + i } else { 20 + i % 7 })).collect();
+    let pixels =
+        (0..64).flat_map(|i: u8| (0..64).map(move |p| if (p < 32) == i.is_multiple_of(2) { 150 + i } else { 20 + i % 7 })).collect();
     let images = Images::new([1, 8, 8], pixels, (0..64).map(|i| i % 2).collect()).unwrap();
     let view = Augment { shift: 1, noise: 0.1, ..Augment::NONE };
     let recipe = SelfSupervised {
