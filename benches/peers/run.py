@@ -5,7 +5,7 @@
 
 Makes a Python environment with the peers from PyPI in the user's cache folder (several GB at the first run, because the torch of
 PyPI for Linux brings CUDA), builds the Rust benchmarks, and runs each job in processes of its own, ours and the peers' in turn
-(A B A B), with 2 threads. Writes what it measured to benches/peers/results.json and the table in benches/README.md from it.
+(A B A B), with 2 threads. Writes what it measured to benches/peers/results.json and the tables in benches/README.md from it.
 Run it on an idle machine.
 
 A job is a benchmark of a crate (its target and the job's name) and the peers' functions, each in a file beside this one:
@@ -100,13 +100,19 @@ def machine():
     return f"{model}, {os.cpu_count()} cores; {' '.join(f for f in wanted if f in flags)}"
 
 
-def table(results):
-    """The README's table."""
+def tables(results):
+    """The README's tables: one for each machine, since figures of two are not to be compared."""
+    machines = list(dict.fromkeys(job["machine"] for job in results["jobs"].values()))
+    return "\n\n".join(f"Measured on: {m}, {results['threads']} threads.\n\n{table(results, m)}" for m in machines)
+
+
+def table(results, machine):
+    """What was measured on one machine."""
     lines = ["| job | ours | extra memory | peer | its time | its extra memory | ratio of times | asked |", "|---|---|---|---|---|---|---|---|"]
     ms = lambda m: "failed" if m["ms"] is None else f"{m['ms']:.0f} ms" if m["ms"] >= 100 else f"{m['ms']:.3g} ms"
     mb = lambda m: "–" if m["extra_mb"] is None else f"{m['extra_mb']:.0f} MB"
     for name, job in JOBS.items():
-        if name not in results["jobs"]:
+        if results["jobs"].get(name, {}).get("machine") != machine:
             continue
         ours = results["jobs"][name]["ours"]
         for peer, theirs in results["jobs"][name]["peers"].items():
@@ -121,7 +127,7 @@ def write_readme(results):
     text = README.read_text()
     head, rest = text.split(begin)
     tail = rest.split(end)[1]
-    README.write_text(f"{head}{begin}\nMeasured on: {results['machine']}, {results['threads']} threads.\n\n{table(results)}\n{end}{tail}")
+    README.write_text(f"{head}{begin}\n{tables(results)}\n{end}{tail}")
 
 
 def main():
@@ -141,7 +147,7 @@ def main():
     python = environment()
     programs = benches({JOBS[name]["bench"] for name in names})
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"jobs": {}}
-    results.update(machine=machine(), threads=int(THREADS))
+    results.update(threads=int(THREADS))
     for name in names:
         job = JOBS[name]
         if "prepare" in job:
@@ -151,12 +157,12 @@ def main():
             ours.append(run([programs[job["bench"]], name]))
             for peer, file, function in job["peers"]:
                 theirs[peer].append(run([python, "measure.py", file, function]))
-        results["jobs"][name] = {"ours": merged(ours), "peers": {peer: merged(runs) for peer, runs in theirs.items()}}
+        results["jobs"][name] = {"machine": machine(), "ours": merged(ours), "peers": {peer: merged(runs) for peer, runs in theirs.items()}}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         line = ", ".join(f"{peer} {m['ms']} ms" for peer, m in results["jobs"][name]["peers"].items())
         print(f"{name}: ours {results['jobs'][name]['ours']['ms']} ms; {line}", file=sys.stderr)
     write_readme(results)
-    print(table(results))
+    print(tables(results))
 
 
 if __name__ == "__main__":
