@@ -52,13 +52,13 @@ fn own(loss: &str) -> (&'static str, [[f64; 3]; 2]) {
     match loss {
         "simple-contrastive" => ("lambda_neg", [[0.004, 0.008, 0.016]; 2]),
         "hard-simple-contrastive" => ("lambda_neg", [[0.04, 0.08, 0.16]; 2]),
-        "cacr" => ("tau_neg", [[1.0, 3.0, 10.0]; 2]),
+        "cacr" => ("tau_neg", [[0.3, 1.0, 3.0], [1.0, 3.0, 10.0]]),
         "groco" => ("steepness", [[4.0, 16.0, 64.0], [1.0, 4.0, 16.0]]),
-        "triplet" => ("margin", [[0.3, 0.8, 1.5]; 2]),
+        "triplet" => ("margin", [[0.1, 0.3, 0.8], [0.3, 0.8, 1.5]]),
         "alignment-uniformity" => ("uniformity_weight", [[0.3, 1.0, 3.0]; 2]),
         "amcl" => ("beta", [[0.01, 0.1, 0.5]; 2]),
-        "barlow-twins" => ("lambda_offdiag", [[0.005, 0.02, 0.08]; 2]),
-        _ => ("temperature", [[0.05, 0.1, 0.2], [0.1, 0.2, 0.5]]),
+        "barlow-twins" => ("lambda_offdiag", [[0.02, 0.08, 0.3], [0.005, 0.02, 0.08]]),
+        _ => ("temperature", [[0.1, 0.2, 0.4], [0.1, 0.2, 0.5]]),
     }
 }
 
@@ -186,7 +186,7 @@ fn texts() -> Result<()> {
             let steps = summary.steps.last().map_or(1, |s| s.step) as f64;
             Ok((summary.best_ndcg, vec![of("ndcg"), of("mrr"), 1e3 * summary.seconds.get("train").copied().unwrap_or(f64::NAN) / steps]))
         };
-        let chosen = best(loss, 0, &[3e-3, 1e-2, 3e-2], |setting| Ok(train(setting, 0)?.0))?;
+        let chosen = best(loss, 0, &[1e-2, 3e-2, 1e-1], |setting| Ok(train(setting, 0)?.0))?;
         let values = by_measurement((1..=3).map(|seed| Ok(train(chosen, seed)?.1)).collect::<Result<_>>()?);
         rows.push(Row { loss, chosen, values });
         progress.inc(1);
