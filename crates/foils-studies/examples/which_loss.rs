@@ -40,6 +40,22 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Losses by name that need neither relevance nor classes; the first is what the others are compared with.
+const BOTH: [&str; 12] = [
+    "infonce",
+    "nt-xent",
+    "dcl",
+    "dclw",
+    "hard-contrastive",
+    "simple-contrastive",
+    "hard-simple-contrastive",
+    "cacr",
+    "triplet",
+    "groco",
+    "alignment-uniformity",
+    "barlow-twins",
+];
+
 /// One try of a loss.
 #[derive(Clone, Copy)]
 struct Setting {
@@ -132,24 +148,7 @@ fn print(rows: &[Row], columns: &[&str]) {
 
 /// Docstring → function, a token table tuned with in-batch negatives of 128 pairs.
 fn texts() -> Result<()> {
-    const LOSSES: [&str; 16] = [
-        "infonce",
-        "nt-xent",
-        "dcl",
-        "dclw",
-        "hard-contrastive",
-        "simple-contrastive",
-        "hard-simple-contrastive",
-        "cacr",
-        "triplet",
-        "groco",
-        "alignment-uniformity",
-        "barlow-twins",
-        "soft-infonce",
-        "weighted-infonce",
-        "bce-infonce",
-        "kl-infonce",
-    ];
+    let losses = BOTH.into_iter().chain(["soft-infonce", "weighted-infonce", "bce-infonce", "kl-infonce"]);
     let registry::Splits { mut train, mut validation, mut test } = registry::code_search()?;
     seed::shuffle(&mut train, &mut seed::rng(0, 0));
     train.truncate(4_000);
@@ -158,8 +157,8 @@ fn texts() -> Result<()> {
     let data = TuneData::from_parts(train, &validation, &test)?;
     let pairs = Strategy { key: "in-batch", name: "in-batch only".into(), mine: None };
     let (mut rows, mut untuned) = (Vec::new(), f64::NAN);
-    let progress = Progress::new(LOSSES.len() as u64, "texts");
-    for loss in LOSSES {
+    let progress = Progress::new(losses.clone().count() as u64, "texts");
+    for loss in losses {
         let mut train = |setting: Setting, seed: u64| -> Result<(f64, Vec<f64>)> {
             let LossSettings { temperature, .. } = loss_settings(loss, setting.own);
             let train = TrainSettings {
@@ -202,30 +201,13 @@ fn by_measurement(seeds: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
 
 /// Fashion-MNIST, two strong views, the small convolutional encoder with a centred head.
 fn images() -> Result<()> {
-    const LOSSES: [&str; 16] = [
-        "infonce",
-        "nt-xent",
-        "dcl",
-        "dclw",
-        "hard-contrastive",
-        "simple-contrastive",
-        "hard-simple-contrastive",
-        "cacr",
-        "triplet",
-        "groco",
-        "nt-xent-top-k",
-        "alignment-uniformity",
-        "barlow-twins",
-        "amcl",
-        "moco",
-        "sup-con",
-    ];
+    let losses = BOTH.into_iter().chain(["nt-xent-top-k", "amcl", "moco", "sup-con"]);
     let context = Context::new(Budget::Full);
     let data = ImageData::fashion_mnist(&context)?;
     let train = data.train.select(&(0..5_000).collect::<Vec<_>>())?;
     let mut rows = Vec::new();
-    let progress = Progress::new(LOSSES.len() as u64, "images");
-    for loss in LOSSES {
+    let progress = Progress::new(losses.clone().count() as u64, "images");
+    for loss in losses {
         let accuracy = |setting| {
             let (encoder, _) = train_images(loss, setting, &train, 1, 0)?;
             foils_studies::images::knn_accuracy(&encoder, &train, &data.validation)

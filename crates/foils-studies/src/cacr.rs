@@ -9,7 +9,7 @@ use crate::plot::{Plot, Series};
 use crate::study::{Baseline, Better, Claim, Context, Outcome, Study};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use foils::data::images::Images;
-use foils::data::registry::{FASHION_CLASSES, fashion_mnist};
+use foils::data::registry::fashion_mnist;
 use foils::diagnostics::uniformity;
 use foils::losses::{Cacr, NtXent};
 use foils::models::image::{Body, ImageEncoder};
@@ -117,7 +117,8 @@ fn run(context: &Context, seed: u64) -> Result<Outcome> {
             }
             accuracies.push(accuracy);
             if name == "balanced" && METHODS[..2].contains(&method) {
-                plot_embedding(rows.unit(), method, &mut outcome)?;
+                let title = format!("Unit projections of test images, {method}, balanced");
+                outcome.plot(rows.unit().scatter(title, "Without weights there is no force to part what is near.")?);
             }
             if name == "balanced" && method == METHODS[0] {
                 look_at_weights(&encoder, &data.test, seed, &mut outcome)?;
@@ -252,19 +253,6 @@ fn by_distance(weights: &[f64], rows: &[f32], n: usize, width: usize) -> Vec<(f6
     // A bin of a few pairs says nothing.
     let filled = bins.into_iter().enumerate().filter(|(_, (_, count))| *count >= 10.0);
     filled.map(|(bin, (sum, count))| ((bin as f64 + 0.5) / 5.0, sum / count)).collect()
-}
-
-fn plot_embedding(rows: Rows, method: &str, outcome: &mut Outcome) -> Result<()> {
-    let shown = rows.labels.len().min(1000);
-    outcome.plot(Plot::embedding(
-        format!("Unit projections of test images, {method}, balanced"),
-        "Without weights there is no force to part what is near.",
-        &rows.values[..shown * rows.width],
-        rows.width,
-        &rows.labels[..shown],
-        &FASHION_CLASSES,
-    )?);
-    Ok(())
 }
 
 fn mean(values: &[f64]) -> f64 {

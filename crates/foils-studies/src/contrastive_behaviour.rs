@@ -10,7 +10,6 @@ use crate::plot::{Plot, Series};
 use crate::study::{Baseline, Better, Claim, Context, Outcome, Study};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use foils::data::images::Images;
-use foils::data::registry::FASHION_CLASSES;
 use foils::diagnostics::{SimilarityHistograms, Tolerance, hardness_profile, uniformity};
 use foils::losses::{HardContrastive, InfoNce, SimpleContrastive};
 use foils::models::image::{Body, ImageEncoder};
@@ -267,16 +266,8 @@ fn plot_embeddings(encoder: &ImageEncoder, temperature: f64, test: &Images, seed
         "A large temperature should leave negatives at higher similarities.",
         &SimilarityHistograms::of_views(&z1, &z2, width, 40)?,
     ));
-    let Rows { values, width, labels } = Rows::projections(encoder, test)?.unit();
-    let shown = labels.len().min(1000);
-    outcome.plot(Plot::embedding(
-        format!("Unit projections of test images, contrastive at τ = {temperature}"),
-        "A large temperature should leave classes in tighter clouds.",
-        &values[..shown * width],
-        width,
-        &labels[..shown],
-        &FASHION_CLASSES,
-    )?);
+    let title = format!("Unit projections of test images, contrastive at τ = {temperature}");
+    outcome.plot(Rows::projections(encoder, test)?.unit().scatter(title, "A large temperature should leave classes in tighter clouds.")?);
     Ok(())
 }
 

@@ -10,7 +10,6 @@ use crate::study::{Baseline, Better, Claim, Context, Outcome, Study};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use foils::Result;
 use foils::data::images::Images;
-use foils::data::registry::FASHION_CLASSES;
 use foils::diagnostics::SimilarityHistograms;
 use foils::losses::NtXent;
 use foils::losses::groco::{Distribution, Groco, GroupOrdering, Network, NtXentTopK, SortingNetwork};
@@ -128,17 +127,8 @@ fn run(context: &Context, seed: u64) -> Result<Outcome> {
         if method != METHODS[1] {
             let look = "The more of the positives lie to the right of the nearest negatives, the better the order.";
             outcome.plot(Plot::similarities(format!("Positives and the 10 nearest negatives, {method}"), look, &groups.histograms()));
-            let (seen, look) = (Rows::features(&trained.encoder, &data.test)?, "Classes that lie apart are told apart by neighbours.");
-            let shown = 1_000.min(seen.labels.len());
-            let rows = &seen.values[..shown * seen.width];
-            outcome.plot(Plot::embedding(
-                format!("Test images, {method}"),
-                look,
-                rows,
-                seen.width,
-                &seen.labels[..shown],
-                &FASHION_CLASSES,
-            )?);
+            let look = "Classes that lie apart are told apart by neighbours.";
+            outcome.plot(Rows::features(&trained.encoder, &data.test)?.scatter(format!("Test images, {method}"), look)?);
         }
         curves.push(Series::new(method, trained.misordered));
         if method == METHODS[2] {

@@ -1,10 +1,11 @@
 //! What studies of image encoders share: data, a fair search of settings, and how good an encoder is. The recipe of training itself is
 //! [`foils::train::SelfSupervised`].
 
+use crate::plot::Plot;
 use crate::study::{Context, Outcome};
 use burn::tensor::{Device, Tensor, TensorData};
 use foils::data::images::{Augment, Images};
-use foils::data::registry;
+use foils::data::registry::{self, FASHION_CLASSES};
 use foils::diagnostics::{Tolerance, uniformity};
 use foils::losses::{Alignment, Options, ZeroRows};
 use foils::metrics::{KnnSettings, LinearProbe, ProbeSettings, knn_predict};
@@ -128,6 +129,15 @@ impl Rows {
             row.iter_mut().for_each(|v| *v /= norm);
         }
         self
+    }
+
+    /// The first thousand rows along their two principal axes, coloured by the classes of Fashion-MNIST.
+    ///
+    /// # Errors
+    /// When a label is none of those classes, and as [`Plot::embedding`].
+    pub fn scatter(&self, title: impl Into<String>, look: impl Into<String>) -> Result<Plot> {
+        let shown = self.labels.len().min(1_000);
+        Plot::embedding(title, look, &self.values[..shown * self.width], self.width, &self.labels[..shown], &FASHION_CLASSES)
     }
 
     /// Share of `test` whose class the 20 nearest of these rows give (cosine).

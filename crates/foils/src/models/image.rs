@@ -2,7 +2,7 @@
 //! losses act on. Features (what is used afterwards) and projections (what the loss sees) are both returned.
 
 use crate::data::images::Images;
-use crate::nn::{ConvBlock, Planes};
+use crate::nn::{self, ConvBlock, Planes};
 use crate::{Error, Result, seed};
 use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
@@ -88,11 +88,7 @@ impl ImageEncoder {
     #[must_use]
     pub fn centred(mut self) -> Self {
         let [_, width] = self.projection.weight.dims();
-        let mut norm = BatchNormConfig::new(width).init(&self.projection.weight.val().device());
-        // Without a gradient the optimiser leaves them at 1 and 0.
-        norm.gamma = norm.gamma.set_require_grad(false);
-        norm.beta = norm.beta.set_require_grad(false);
-        self.centre = Some(norm);
+        self.centre = Some(nn::centring(width, &self.projection.weight.val().device()));
         self
     }
 

@@ -7,6 +7,7 @@
 mod activation;
 mod adamw;
 mod attention;
+mod centring;
 mod conv_block;
 mod cross_entropy;
 mod encoder_kernel;
@@ -26,6 +27,7 @@ mod tests;
 pub use activation::{gelu, relu};
 pub use adamw::{AdamW, AdamWState, ParameterState};
 pub use attention::{Heads, attention};
+pub(crate) use centring::centring;
 pub use conv_block::{ConvBlock, Planes};
 pub use cross_entropy::cross_entropy;
 pub use encoder_layer::{Affine, AffineParams, EncoderLayer, LayerSettings, LayerWeights, Norm, NormParams, encoder_layer};

@@ -5,7 +5,7 @@ use super::temperature::uniform;
 use super::{AdaptiveTemperature, Amcl, AmclBarlowTwins, EntryTemperatures, NegativeMode};
 use crate::{Error, Result, check, nn, seed};
 use burn::module::{Module, Param};
-use burn::nn::{BatchNorm, BatchNormConfig};
+use burn::nn::BatchNorm;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -119,13 +119,7 @@ impl AmclHeads {
             }
             Temperature::Entries { bounds: [low, high] } => Source::Entries(EntryTemperatures::new(heads, dim, low, high, device)?),
         };
-        let centre = centred.then(|| {
-            let mut norm = BatchNormConfig::new(heads * dim).init(device);
-            // Without a gradient the optimiser leaves them at 1 and 0.
-            norm.gamma = norm.gamma.set_require_grad(false);
-            norm.beta = norm.beta.set_require_grad(false);
-            norm
-        });
+        let centre = centred.then(|| nn::centring(heads * dim, device));
         Ok(Self { heads: made, centre, temperatures })
     }
 
